@@ -1,0 +1,247 @@
+//! Products of activations with packed weights.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use cinderlm_weights::{BlockType, PackedLayout};
+
+use super::Scratch;
+use super::activations::{BLOCK, Quanta, QuantizedRow, QuantizedRows};
+use super::floats::{BF16, F16, F32, FloatRows};
+use super::packed_rows::PackedRows;
+use super::scales::Scales;
+use super::simd::{F32x4, I16x8};
+use super::unpack::{Bits2, Bits3, Bits4, Bits5, Bits6, Bits8, Planes};
+
+/// Weight rows whose scales are decoded together: few enough to stay in the nearest cache.
+const RUN: usize = 16;
+
+/// `y = x Wᵀ + bias`.
+///
+/// # Shapes
+/// - `x`: `[rows, n_cols]`
+/// - `words`: the packed words of `W`, `[n_rows, n_cols]`, in row order
+/// - `bias`: `[n_rows]`
+/// - `y`: `[rows, n_rows]`
+///
+/// Quantised weights meet activations rounded to 8 bits, float weights meet them as they are (see the module's doc). Up to four rows of
+/// `x` share each unpacked block of weights, which changes no result.
+///
+/// # Panics
+/// The lengths do not fit the layout, the matrix is empty, its rows are no whole blocks, or they are interleaved.
+pub fn linear(
+    x: &[f32],
+    layout: &PackedLayout,
+    words: &[u32],
+    bias: Option<&[f32]>,
+    scratch: &mut Scratch,
+    y: &mut [f32],
+) {
+    let weights = PackedRows::new(layout, words);
+    let (n_cols, n_outputs, block_type) = (layout.n_cols, layout.n_rows, layout.format.block_type);
+    assert!(n_outputs > 0, "a matrix without rows");
+    assert!(
+        n_cols > 0 && x.len().is_multiple_of(n_cols),
+        "{} activations in rows of {n_cols}",
+        x.len()
+    );
+    assert!(
+        n_cols.is_multiple_of(block_type.block_len()),
+        "{n_cols} columns in blocks of {block_type:?}"
+    );
+    assert_eq!(
+        y.len(),
+        x.len() / n_cols * n_outputs,
+        "one output per row and weight row"
+    );
+    assert!(
+        bias.is_none_or(|bias| bias.len() == n_outputs),
+        "one bias per output"
+    );
+
+    let Scratch {
+        activations,
+        scales,
+        ..
+    } = scratch;
+    if layout.format.float_kind().is_none() {
+        activations.quantize(x, n_cols);
+    }
+    match block_type {
+        BlockType::F32 => fill(&mut FloatRows::<F32>::new(weights, x), bias, y, n_outputs),
+        BlockType::F16 => fill(&mut FloatRows::<F16>::new(weights, x), bias, y, n_outputs),
+        BlockType::BF16 => fill(&mut FloatRows::<BF16>::new(weights, x), bias, y, n_outputs),
+        BlockType::Q4_0 | BlockType::Q4_1 | BlockType::Q4K => fill(
+            &mut QuantizedWeights::<Bits4>::new(weights, activations, scales),
+            bias,
+            y,
+            n_outputs,
+        ),
+        BlockType::Q5_0 | BlockType::Q5_1 | BlockType::Q5K => fill(
+            &mut QuantizedWeights::<Bits5>::new(weights, activations, scales),
+            bias,
+            y,
+            n_outputs,
+        ),
+        BlockType::Q8_0 => fill(
+            &mut QuantizedWeights::<Bits8>::new(weights, activations, scales),
+            bias,
+            y,
+            n_outputs,
+        ),
+        BlockType::Q2K => fill(
+            &mut QuantizedWeights::<Bits2>::new(weights, activations, scales),
+            bias,
+            y,
+            n_outputs,
+        ),
+        BlockType::Q3K => fill(
+            &mut QuantizedWeights::<Bits3>::new(weights, activations, scales),
+            bias,
+            y,
+            n_outputs,
+        ),
+        BlockType::Q6K => fill(
+            &mut QuantizedWeights::<Bits6>::new(weights, activations, scales),
+            bias,
+            y,
+            n_outputs,
+        ),
+    }
+}
+
+/// One weight row against several rows of activations.
+pub(super) trait RowProducts {
+    /// Makes ready for a run of weight rows, of which [`RowProducts::products`] is then asked.
+    fn prepare(&mut self, outputs: Range<usize>);
+
+    /// The products of weight row `output` with `R` rows of activations from `first` on. Each is the same whatever `R` is.
+    fn products<const R: usize>(&self, output: usize, first: usize) -> [f32; R];
+}
+
+/// Weight rows outside, activations inside: the weights, by far the larger, are read from memory once.
+fn fill(rows: &mut impl RowProducts, bias: Option<&[f32]>, y: &mut [f32], n_outputs: usize) {
+    let n_rows = y.len() / n_outputs;
+    for start in (0..n_outputs).step_by(RUN) {
+        let run = start..n_outputs.min(start + RUN);
+        rows.prepare(run.clone());
+        for output in run {
+            let bias = bias.map_or(0.0, |bias| bias[output]);
+            let mut put = |first: usize, products: &[f32]| {
+                for (row, product) in (first..).zip(products) {
+                    y[row * n_outputs + output] = product + bias;
+                }
+            };
+            let mut first = 0;
+            while n_rows - first >= 4 {
+                put(first, &rows.products::<4>(output, first));
+                first += 4;
+            }
+            if n_rows - first >= 2 {
+                put(first, &rows.products::<2>(output, first));
+                first += 2;
+            }
+            if first < n_rows {
+                put(first, &rows.products::<1>(output, first));
+            }
+        }
+    }
+}
+
+/// Quantised weights with activations rounded to 8 bits.
+struct QuantizedWeights<'a, P> {
+    weights: PackedRows<'a>,
+    x: &'a QuantizedRows,
+    scales: &'a mut Scales,
+    /// The first row of which `scales` holds the scales.
+    start: usize,
+    planes: PhantomData<P>,
+}
+
+impl<'a, P> QuantizedWeights<'a, P> {
+    fn new(weights: PackedRows<'a>, x: &'a QuantizedRows, scales: &'a mut Scales) -> Self {
+        Self {
+            weights,
+            x,
+            scales,
+            start: 0,
+            planes: PhantomData,
+        }
+    }
+}
+
+impl<P: Planes> RowProducts for QuantizedWeights<'_, P> {
+    fn prepare(&mut self, outputs: Range<usize>) {
+        self.start = outputs.start;
+        self.weights.decode_scales(outputs, self.scales);
+    }
+
+    /// `sum of A's lanes + factor * sum of B`, where per block of 32 columns, in order, `A += (four integer sums) * (scale * activation
+    /// scale)`, and `B` is the product of offsets and activation sums. The offsets are the minima, with factor 1, or else the scales,
+    /// with factor minus the zero point: `x·(s (q - z)) = s (x·q) - z (s sum x)`.
+    #[inline(never)]
+    fn products<const R: usize>(&self, output: usize, first: usize) -> [f32; R] {
+        let row = self.weights.row(output);
+        let low: &[P::Low] = bytemuck::cast_slice(row.low);
+        let n_blocks = low.len();
+        let scales = &self.scales.scales(output - self.start)[..n_blocks * (BLOCK / P::GROUP)];
+        let x: [QuantizedRow<'_>; R] = std::array::from_fn(|r| self.x.row(first + r));
+        let x_blocks = x.map(|x| (&x.quanta[..n_blocks], &x.scales[..n_blocks]));
+
+        let mut sums = [F32x4::splat(0.0); R];
+        for (b, (low, scales)) in low
+            .iter()
+            .zip(scales.chunks_exact(BLOCK / P::GROUP))
+            .enumerate()
+        {
+            let quanta = P::unpack(low, &row.high[b * P::HIGH_WORDS..]);
+            for (sum, (x_quanta, x_scales)) in sums.iter_mut().zip(x_blocks) {
+                *sum = *sum + block_product::<P>(quanta, scales, &x_quanta[b], x_scales[b]);
+            }
+        }
+        let sums = sums.map(F32x4::sum);
+        if P::SIGNED {
+            return sums;
+        }
+        let zero = self.weights.layout.format.zero() as f32;
+        let (offsets, factor) = self
+            .scales
+            .mins(output - self.start)
+            .map_or((scales, -zero), |mins| (mins, 1.0));
+        std::array::from_fn(|r| {
+            let x_sums = if P::GROUP == BLOCK {
+                x[r].block_sums
+            } else {
+                x[r].group_sums
+            };
+            sums[r] + factor * dot(offsets, x_sums)
+        })
+    }
+}
+
+/// One block: integer sums of four interleaved sets of columns, scaled.
+#[inline(always)]
+fn block_product<P: Planes>(quanta: [I16x8; 4], scales: &[f32], x: &Quanta, x_scale: f32) -> F32x4 {
+    let [q0, q1, q2, q3] = quanta;
+    let [x0, x1, x2, x3] = x.each_ref().map(I16x8::load);
+    let (first, second) = (q0.dot(x0) + q1.dot(x1), q2.dot(x2) + q3.dot(x3));
+    if P::GROUP == BLOCK {
+        (first + second).to_f32() * F32x4::splat(scales[0] * x_scale)
+    } else {
+        first.to_f32() * F32x4::splat(scales[0] * x_scale)
+            + second.to_f32() * F32x4::splat(scales[1] * x_scale)
+    }
+}
+
+/// Added up in four lanes, the lanes then in pairs, and the values past the last whole four one by one.
+#[inline(always)]
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<4>(), b.as_chunks::<4>());
+    let lanes = a.iter().zip(b).fold(F32x4::splat(0.0), |sum, (a, b)| {
+        sum + F32x4::load(a) * F32x4::load(b)
+    });
+    a_rest
+        .iter()
+        .zip(b_rest)
+        .fold(lanes.sum(), |sum, (a, b)| sum + a * b)
+}

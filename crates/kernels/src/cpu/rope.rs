@@ -1,0 +1,108 @@
+//! Rotary position embedding (Su et al., 2021) and the write of keys and values into the cache.
+
+use super::step::StepRows;
+
+/// Which elements of a head turn together.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum RopePairs {
+    /// `2 i` with `2 i + 1`: the order that GGUF files of Llama keep their weights in.
+    Interleaved,
+    /// `i` with `i + rotary / 2`: as in GPT-NeoX and Qwen.
+    Halves,
+}
+
+/// Parameters of [`rope_append`].
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct RopeConfig {
+    /// Which elements turn together.
+    pub pairs: RopePairs,
+    /// Factor on sine and cosine: YaRN's attention factor, 1 elsewhere.
+    pub scale: f32,
+    /// Elements in a head.
+    pub head_dim: usize,
+}
+
+/// Turns queries and keys by their row's position, then writes each row's key and value at its slot of the cache.
+///
+/// Pair `i` of a head turns by `position * inv_freq[i]`; elements past the `2 * inv_freq.len()` rotary ones are left as they are.
+///
+/// # Shapes
+/// - `q`: `[rows, n_heads * head_dim]`, turned in place
+/// - `k`, `v`: `[rows, n_kv_heads * head_dim]`
+/// - `inv_freq`: `[rotary / 2]`, radians per position
+/// - `k_cache`, `v_cache`: `[slots, n_kv_heads * head_dim]`
+///
+/// # Panics
+/// The lengths do not fit, or a row's slot lies outside the cache.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "two of them in place, three operands and the step: a struct would only rename them"
+)]
+pub fn rope_append(
+    q: &mut [f32],
+    k: &[f32],
+    v: &[f32],
+    inv_freq: &[f32],
+    k_cache: &mut [f32],
+    v_cache: &mut [f32],
+    step: &StepRows<'_>,
+    config: RopeConfig,
+) {
+    let (n_rows, head_dim) = (step.n_rows(), config.head_dim);
+    if n_rows == 0 {
+        return;
+    }
+    let (q_width, kv_width) = (q.len() / n_rows, k.len() / n_rows);
+    assert!(
+        head_dim > 0 && 2 * inv_freq.len() <= head_dim,
+        "{} pairs in heads of {head_dim}",
+        inv_freq.len()
+    );
+    assert!(
+        q.len() == n_rows * q_width && q_width.is_multiple_of(head_dim),
+        "{} queries, {n_rows} rows",
+        q.len()
+    );
+    assert!(
+        k.len() == n_rows * kv_width && kv_width.is_multiple_of(head_dim),
+        "{} keys, {n_rows} rows",
+        k.len()
+    );
+    assert!(
+        q_width > 0 && kv_width > 0 && v.len() == k.len(),
+        "{} keys and {} values",
+        k.len(),
+        v.len()
+    );
+    assert_eq!(
+        k_cache.len(),
+        v_cache.len(),
+        "keys and values have caches of one size"
+    );
+
+    let n_slots = k_cache.len() / kv_width;
+    let rows = q
+        .chunks_exact_mut(q_width)
+        .zip(k.chunks_exact(kv_width))
+        .zip(v.chunks_exact(kv_width));
+    for (((q, k), v), row) in rows.zip(step.rows()) {
+        assert!(row.slot < n_slots, "slot {} of {n_slots}", row.slot);
+        let k_slot = &mut k_cache[row.slot * kv_width..][..kv_width];
+        k_slot.copy_from_slice(k);
+        v_cache[row.slot * kv_width..][..kv_width].copy_from_slice(v);
+        for (pair, frequency) in inv_freq.iter().enumerate() {
+            let (sin, cos) = (row.position as f32 * frequency).sin_cos();
+            let (sin, cos) = (sin * config.scale, cos * config.scale);
+            let (a, b) = match config.pairs {
+                RopePairs::Interleaved => (2 * pair, 2 * pair + 1),
+                RopePairs::Halves => (pair, pair + inv_freq.len()),
+            };
+            for head in q
+                .chunks_exact_mut(head_dim)
+                .chain(k_slot.chunks_exact_mut(head_dim))
+            {
+                (head[a], head[b]) = (head[a] * cos - head[b] * sin, head[b] * cos + head[a] * sin);
+            }
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! A check that this build's kernels give the results that every build must give, bit for bit.
+//!
+//! Results are hashed and held against values written down below. Native tests run the portable vectors through it and a browser the
+//! `simd128` ones, so that agreement with the table is agreement with each other. Nothing here is linked unless it is called.
+
+use cinderlm_weights::{
+    BlockType, Interleave, PackedFormat, PackedLayout, PackedTensor, ScaleKind,
+};
+use thiserror::Error;
+
+use super::{AttentionConfig, Scratch, StepRows, attention, embed, linear, rms_norm, swiglu};
+
+/// A kernel whose results differ from those of other builds.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[error(
+    "the CPU kernel {kernel} gives results that hash to {actual:#018x}, not {expected:#018x} as on other targets"
+)]
+pub struct Mismatch {
+    /// The kernel, with the tensor type where it has one.
+    pub kernel: String,
+    /// The hash that every build must give.
+    pub expected: u64,
+    /// The hash that this build gives.
+    pub actual: u64,
+}
+
+/// What [`hashes`] gives, in its order.
+const EXPECTED: [u64; 29] = [
+    0xd71c_0a1d_1c20_5acc, // linear F32
+    0x3fb6_d837_ce90_36bf, // embed F32
+    0x87d3_3f68_98ad_a04c, // linear F16
+    0xe2e0_4cc4_0365_e655, // embed F16
+    0x16d6_e852_49ba_4e7d, // linear BF16
+    0xf52d_27fe_8ed8_6e62, // embed BF16
+    0xcaf7_20bb_56e6_28cb, // linear Q4_0
+    0x7312_a574_e7d6_110f, // embed Q4_0
+    0x5b3b_f9ba_35fa_6635, // linear Q4_1
+    0xfcd0_de0a_a2a3_32ba, // embed Q4_1
+    0x73b2_1cb6_e4e2_c737, // linear Q5_0
+    0x82e4_96ed_a456_abc9, // embed Q5_0
+    0x830a_c52d_c70b_76a6, // linear Q5_1
+    0x0e0b_0b9c_222c_2102, // embed Q5_1
+    0x803d_85fd_f52b_025f, // linear Q8_0
+    0x6ca2_b395_a5f3_feaf, // embed Q8_0
+    0xc7db_32be_f4e5_47e1, // linear Q2K
+    0xa153_162b_c33d_5c08, // embed Q2K
+    0x1172_4234_c6f6_ac0a, // linear Q3K
+    0x4cec_3734_0f41_c078, // embed Q3K
+    0x8d7f_fa20_0e68_422d, // linear Q4K
+    0xda3c_1120_fbc1_b21d, // embed Q4K
+    0xda09_2d1b_4097_41f2, // linear Q5K
+    0xedc1_a31a_91d4_eec2, // embed Q5K
+    0xd8b9_6873_da3c_9156, // linear Q6K
+    0x8be7_3276_042c_dac6, // embed Q6K
+    0x95ed_cae9_ee7c_b5ec, // rms_norm
+    0xd9db_f5fd_4d01_fd31, // swiglu
+    0x9de9_3e7f_c4cd_5bc5, // attention
+];
+
+/// Runs every kernel but `rope_append`, whose sine is the platform's, on fixed data.
+///
+/// # Errors
+/// The first kernel whose results differ from those of other builds.
+pub fn check() -> Result<(), Mismatch> {
+    for ((kernel, actual), expected) in hashes().into_iter().zip(EXPECTED) {
+        if actual != expected {
+            return Err(Mismatch {
+                kernel,
+                expected,
+                actual,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Each kernel with the hash of its results.
+pub fn hashes() -> Vec<(String, u64)> {
+    let mut hashes = Vec::new();
+    let mut scratch = Scratch::default();
+    for block_type in BlockType::ALL {
+        let mut noise = Noise::new(7);
+        // Seven rows meet the paths of four, two and one; 288 columns end within a strip of every kind.
+        let n_cols = if block_type.block_len() == 256 {
+            512
+        } else {
+            288
+        };
+        let weights = noise.weights(block_type, 19, n_cols);
+        let (x, bias) = (noise.units(7 * n_cols), noise.units(19));
+        let mut y = vec![0.0; 7 * 19];
+        linear(
+            &x,
+            &weights.layout,
+            &weights.words,
+            Some(&bias),
+            &mut scratch,
+            &mut y,
+        );
+        hashes.push((format!("linear {block_type:?}"), hash(&y)));
+
+        let mut y = vec![0.0; 2 * n_cols];
+        let step = StepRows::new(&[18, 0, 0, 0, 3, 0, 0, 0], 2);
+        embed(&weights.layout, &weights.words, &step, &mut scratch, &mut y);
+        hashes.push((format!("embed {block_type:?}"), hash(&y)));
+    }
+
+    let mut noise = Noise::new(8);
+    let (x, other, weight) = (noise.units(3 * 77), noise.units(3 * 77), noise.units(77));
+    let mut y = vec![0.0; 3 * 77];
+    rms_norm(&x, &weight, 1e-5, &mut y);
+    hashes.push(("rms_norm".to_owned(), hash(&y)));
+    swiglu(
+        &x.iter().map(|x| x * 20.0).collect::<Vec<_>>(),
+        &other,
+        &mut y,
+    );
+    hashes.push(("swiglu".to_owned(), hash(&y)));
+
+    let config = AttentionConfig {
+        n_heads: 6,
+        n_kv_heads: 2,
+        head_dim: 18,
+        block_tokens: 6,
+        scale: 0.3,
+    };
+    let (q, k, v) = (
+        noise.units(2 * 108),
+        noise.units(30 * 36),
+        noise.units(30 * 36),
+    );
+    let step = [[0, 14, 0, 8], [0, 8, 0, 9], [4, 1, 3, 0]].concat();
+    let mut y = vec![0.0; 2 * 108];
+    attention(
+        &q,
+        &k,
+        &v,
+        &StepRows::new(&step, 2),
+        config,
+        &mut scratch,
+        &mut y,
+    );
+    hashes.push(("attention".to_owned(), hash(&y)));
+    hashes
+}
+
+/// FNV-1a over the bits of the values.
+fn hash(values: &[f32]) -> u64 {
+    values
+        .iter()
+        .flat_map(|value| value.to_bits().to_le_bytes())
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        })
+}
+
+/// A stream of numbers that is the same everywhere: SplitMix64 (Steele, Lea and Flood, 2014).
+#[derive(Clone, Debug)]
+pub struct Noise(u64);
+
+impl Noise {
+    /// The stream that belongs to `seed`.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// 32 random bits.
+    pub fn word(&mut self) -> u32 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 32) as u32
+    }
+
+    /// A number in -1..1, a multiple of 2^-23.
+    pub fn unit(&mut self) -> f32 {
+        (self.word() >> 8) as f32 / 8_388_608.0 - 1.0
+    }
+
+    /// `n` numbers in -1..1.
+    pub fn units(&mut self, n: usize) -> Vec<f32> {
+        (0..n).map(|_| self.unit()).collect()
+    }
+
+    /// An IEEE half below 2^-7 in size, subnormals among them.
+    fn small_half(&mut self) -> u32 {
+        self.word() & 0x83ff | (self.word() % 8) << 10
+    }
+
+    /// A packed matrix in row order with random quanta and small scales.
+    pub fn weights(&mut self, block_type: BlockType, n_rows: usize, n_cols: usize) -> PackedTensor {
+        let format = PackedFormat::new(block_type);
+        let layout = PackedLayout {
+            format,
+            n_rows,
+            n_cols,
+            interleave: Interleave::Rows,
+        };
+        let words = (0..layout.n_words())
+            .map(|w| self.weight_word(&layout, w))
+            .collect();
+        PackedTensor { layout, words }
+    }
+
+    fn weight_word(&mut self, layout: &PackedLayout, w: usize) -> u32 {
+        let section_starts = [
+            layout.high_offset(),
+            layout.scale_offset(),
+            layout.super_offset(),
+        ];
+        let section = section_starts.iter().filter(|&&start| w >= start).count();
+        let halves = |low: u32, high: u32| low | high << 16;
+        match (
+            layout.format.block_type,
+            layout.format.scale_kind(),
+            section,
+        ) {
+            (BlockType::F32, ..) => self.unit().to_bits(),
+            (BlockType::F16, ..) => self.word() & 0xbfff_bfff,
+            (BlockType::BF16, ..) => {
+                halves(self.unit().to_bits() >> 16, self.unit().to_bits() >> 16)
+            }
+            (_, ScaleKind::Single | ScaleKind::SingleMin, 2) | (_, _, 3) => {
+                halves(self.small_half(), self.small_half())
+            }
+            _ => self.word(),
+        }
+    }
+}

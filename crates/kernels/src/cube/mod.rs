@@ -1,0 +1,119 @@
+//! The operations on WebGPU: `#[cube]` kernels, compiled to the adapter's language at run time.
+//!
+//! A kernel is compiled once per set of its `#[comptime]` parameters, so those are shapes of the model and the [`Profile`]: never the
+//! number of rows in a step, the context length or the size of a table. Bounds come from the launchers, which is why kernels are
+//! launched without cubecl's own bounds checks; browsers add theirs anyway.
+//!
+//! At most seven buffers are bound at a time: with cubecl's own one for scalars that makes the eight that every WebGPU adapter allows.
+
+mod attention;
+mod embed;
+mod kv_copy;
+mod linear;
+mod rms_norm;
+mod rope_append;
+mod swiglu;
+mod trigonometry;
+mod unpack;
+
+use burn::tensor::{DType, Shape};
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::{CubeBackend, tensor::CubeTensor};
+use cinderlm_weights::PackedLayout;
+use cubecl::prelude::*;
+
+use crate::{AttentionParams, LanguageOps, Profile, RopeParams};
+
+impl LanguageOps for CubeBackend {
+    fn embed_tokens(words: CubeTensor, step: CubeTensor, n_rows: usize, layout: PackedLayout) -> CubeTensor {
+        embed::launch(words, step, n_rows, layout)
+    }
+
+    fn rms_norm_rows(x: CubeTensor, weight: CubeTensor, epsilon: f32, profile: Profile) -> CubeTensor {
+        rms_norm::launch(into_contiguous(x), into_contiguous(weight), epsilon, profile)
+    }
+
+    fn packed_linear(x: CubeTensor, words: CubeTensor, layout: PackedLayout, profile: Profile) -> CubeTensor {
+        linear::launch(into_contiguous(x), words, None, layout, profile)
+    }
+
+    fn packed_linear_bias(x: CubeTensor, words: CubeTensor, bias: CubeTensor, layout: PackedLayout, profile: Profile) -> CubeTensor {
+        linear::launch(into_contiguous(x), words, Some(into_contiguous(bias)), layout, profile)
+    }
+
+    fn rope_append_rows(
+        q: CubeTensor,
+        k: CubeTensor,
+        v: CubeTensor,
+        inv_freq: CubeTensor,
+        k_cache: CubeTensor,
+        v_cache: CubeTensor,
+        step: CubeTensor,
+        params: RopeParams,
+    ) -> (CubeTensor, CubeTensor, CubeTensor) {
+        let q = into_contiguous(q);
+        // The queries are turned in place, so others must not see the buffer.
+        let q = if q.can_mut() { q } else { q.copy() };
+        let inputs = [into_contiguous(k), into_contiguous(v), into_contiguous(inv_freq), step];
+        rope_append::launch(&q, inputs, &k_cache, &v_cache, params);
+        (q, k_cache, v_cache)
+    }
+
+    fn paged_attention(
+        q: CubeTensor,
+        k_cache: CubeTensor,
+        v_cache: CubeTensor,
+        step: CubeTensor,
+        params: AttentionParams,
+        profile: Profile,
+    ) -> CubeTensor {
+        attention::launch(into_contiguous(q), k_cache, v_cache, step, params, profile)
+    }
+
+    fn silu_gated(gate: CubeTensor, up: CubeTensor) -> CubeTensor {
+        swiglu::launch(into_contiguous(gate), into_contiguous(up))
+    }
+
+    fn copy_into_front(from: CubeTensor, into: CubeTensor) -> CubeTensor {
+        kv_copy::launch_front(from, &into);
+        into
+    }
+
+    fn copy_cache_blocks(k_cache: CubeTensor, v_cache: CubeTensor, pairs: CubeTensor, block_values: usize) -> (CubeTensor, CubeTensor) {
+        kv_copy::launch_blocks(&k_cache, &v_cache, pairs, block_values);
+        (k_cache, v_cache)
+    }
+}
+
+/// The most workgroups that WebGPU promises along one dimension of a grid.
+const MAX_GRID: usize = 65535;
+
+/// Invocations of a workgroup where the work needs no particular number.
+const PLAIN_UNITS: usize = 64;
+
+/// Spreads `n` workgroups over two dimensions of a grid, for kernels that number them by [`grid_index`]. There may be more of them
+/// than `n`.
+fn spread(n: usize) -> (u32, u32) {
+    let depth = n.div_ceil(MAX_GRID);
+    (n.div_ceil(depth) as u32, depth as u32)
+}
+
+/// A one-dimensional grid of at least `n_units` invocations in groups of [`PLAIN_UNITS`], for kernels that number them by
+/// `ABSOLUTE_POS`.
+fn plain_grid(n_units: usize) -> (CubeCount, CubeDim) {
+    let (x, y) = spread(n_units.div_ceil(PLAIN_UNITS));
+    (CubeCount::Static(x, y, 1), CubeDim::new_1d(PLAIN_UNITS as u32))
+}
+
+/// The number of a workgroup along the dimensions y and z of a grid, which [`spread`] made.
+#[cube]
+fn grid_index() -> usize {
+    (CUBE_POS_Z * CUBE_COUNT_Y + CUBE_POS_Y) as usize
+}
+
+/// An f32 tensor for results, on the device of `like`.
+fn output(shape: [usize; 2], like: &CubeTensor) -> CubeTensor {
+    let (client, device) = (like.client.clone(), like.device.clone());
+    let handle = client.empty(shape[0] * shape[1] * 4);
+    CubeTensor::new_contiguous(client, device, Shape::new(shape), handle, DType::F32)
+}

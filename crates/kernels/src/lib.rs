@@ -1,0 +1,30 @@
+//! Quantised and fused operations for language models, as an extension of burn's backends.
+//!
+//! One set of functions on tensors serves both devices: `#[cube]` kernels on WebGPU (burn's `Cube` backend), kernels on slices on the
+//! CPU (`Flex`). A plain [`reference`] says what each of them means. Weights stay in the packed form of `cinderlm-weights` on either
+//! device, and keys and values are written in place.
+//!
+//! A forward step is described by [`Step`], whose one buffer holds everything that changes with the context: no kernel is compiled
+//! anew when a sequence grows or a batch changes.
+
+mod cache;
+pub mod cpu;
+mod cube;
+mod device;
+mod error;
+mod flex;
+mod matrix;
+mod ops;
+mod profile;
+pub mod reference;
+#[cfg(feature = "testing")]
+pub mod selftest;
+mod step;
+
+pub use cache::{KvCache, KvLayout, MAX_HEAD_DIM};
+pub use device::{gpu_bytes_in_use, gpu_bytes_reserved, max_buffer_bytes, memory_cleanup, weight_vector};
+pub use error::KernelError;
+pub use matrix::PackedMatrix;
+pub use ops::{AttentionParams, LanguageOps, RopeLayout, RopeParams, attention, embed, linear, rms_norm, rope_append, swiglu};
+pub use profile::Profile;
+pub use step::{Step, StepRow};

@@ -1,0 +1,55 @@
+//! Kernel parameters by class of adapter.
+
+/// How kernels spread over the invocations of a GPU.
+///
+/// Adapters differ too much for one setting. A real GPU hides memory latency with many threads per row and has cheap barriers; a
+/// software adapter (SwiftShader, lavapipe) runs a workgroup on one CPU core, four to eight invocations to a vector, and pays tens of
+/// microseconds for a barrier, so there each result should be one invocation's own work.
+///
+/// Results depend on the profile in their last bits, since it decides the order of additions, and on nothing else: within a profile,
+/// a row of a step gives the same values whatever other rows the step has.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Profile {
+    /// Invocations that share one output of a linear layer, each adding up its part of the columns. More than 1 costs a barrier.
+    pub linear_lanes: usize,
+    /// Rows of activations for which one invocation uses each weight it has unpacked. Only prompts and batches gain.
+    pub linear_rows: usize,
+    /// Invocations that share one row of a norm.
+    pub norm_lanes: usize,
+    /// Invocations that share one head of one row in attention, each walking its part of the positions. Fewer are used where their
+    /// partial results would not fit the adapter's shared memory.
+    pub attention_lanes: usize,
+}
+
+impl Profile {
+    /// The CPU, which runs none of this: the kernels on slices have their own loops.
+    pub const fn cpu() -> Self {
+        Self {
+            linear_lanes: 1,
+            linear_rows: 1,
+            norm_lanes: 1,
+            attention_lanes: 1,
+        }
+    }
+
+    /// Software adapters: no barriers; tiles of rows, because unpacking is the dearest part of a product there.
+    pub const fn software() -> Self {
+        Self {
+            linear_lanes: 1,
+            linear_rows: 4,
+            norm_lanes: 1,
+            attention_lanes: 1,
+        }
+    }
+
+    /// Real GPUs: workgroups of 8 lanes by 32 outputs, the 256 invocations that every WebGPU adapter allows, so that even a layer of
+    /// 576 outputs keeps thousands of threads busy; 32 lanes per attention head for the same reason.
+    pub const fn gpu() -> Self {
+        Self {
+            linear_lanes: 8,
+            linear_rows: 8,
+            norm_lanes: 128,
+            attention_lanes: 32,
+        }
+    }
+}

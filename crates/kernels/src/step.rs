@@ -1,0 +1,68 @@
+//! The rows of one forward step, and where their sequences' keys and values lie.
+
+use burn::tensor::{Device, Int, Tensor};
+
+use crate::device::{Lifetime, words_tensor};
+
+/// One token of a forward step.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct StepRow {
+    /// Token id.
+    pub token: u32,
+    /// Position in its sequence, from 0. The row attends to positions `0..=position`.
+    pub position: u32,
+    /// Cache slot that takes the row's key and value: `block * block_tokens + position % block_tokens`.
+    pub slot: u32,
+    /// Where the sequence's list of block ids begins: a word offset from the start of the step's data, see [`Step::table_offset`].
+    pub table: u32,
+}
+
+/// Words that a row takes in the step's data.
+pub const ROW_WORDS: usize = 4;
+
+/// The rows of one forward step on a device, with the block tables of their sequences.
+///
+/// One buffer of `u32` words: `[token, position, slot, table]` per row, then all tables. It is the only input that changes its size
+/// with the context length, and kernels find everything in it, so that no shape of theirs depends on the context.
+#[derive(Clone, Debug)]
+pub struct Step {
+    pub(crate) data: Tensor<1, Int>,
+    pub(crate) n_rows: usize,
+}
+
+impl Step {
+    /// Puts the rows and `tables`, the block ids of all sequences one list after another, on the device.
+    ///
+    /// The caller vouches for the numbers: tokens below the vocabulary size, slots and block ids inside the cache, and tables that
+    /// reach as far as each row's position. Kernels do not check them again.
+    ///
+    /// # Panics
+    /// `rows` is empty.
+    pub fn new(rows: &[StepRow], tables: &[u32], device: &Device) -> Self {
+        Self {
+            data: words_tensor(step_words(rows, tables), Lifetime::Step, device),
+            n_rows: rows.len(),
+        }
+    }
+
+    /// Rows of the step.
+    pub fn n_rows(&self) -> usize {
+        self.n_rows
+    }
+
+    /// The [`StepRow::table`] of a list of block ids that begins at `index` in the `tables` of a step with `n_rows` rows.
+    pub const fn table_offset(n_rows: usize, index: usize) -> u32 {
+        (ROW_WORDS * n_rows + index) as u32
+    }
+}
+
+/// The words of a step, as kernels read them.
+pub(crate) fn step_words(rows: &[StepRow], tables: &[u32]) -> Vec<u32> {
+    assert!(!rows.is_empty(), "a step has at least one row");
+    let mut words = Vec::with_capacity(ROW_WORDS * rows.len() + tables.len());
+    for row in rows {
+        words.extend([row.token, row.position, row.slot, row.table]);
+    }
+    words.extend_from_slice(tables);
+    words
+}
