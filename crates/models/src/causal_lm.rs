@@ -1,0 +1,99 @@
+//! The seam between generation and the network: what an engine may ask of a language model.
+//!
+//! Nothing here knows tensors or devices, so an engine can be tested on a scripted model.
+
+use crate::ModelError;
+
+/// Names one sequence of a model: a growing run of tokens with its own keys and values.
+///
+/// Ids are never reused within one model.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SequenceId(pub u64);
+
+/// Which positions of a [`Feed`] want logits. Only those rows go through the output layer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum LogitsFor {
+    /// No row: the tokens only extend the sequence.
+    None,
+    /// The last token's row.
+    Last,
+    /// Every token's row.
+    All,
+}
+
+impl LogitsFor {
+    /// Number of logits rows a feed of `n_tokens` yields.
+    pub fn n_rows(self, n_tokens: usize) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Last => n_tokens.min(1),
+            Self::All => n_tokens,
+        }
+    }
+}
+
+/// Tokens to append to one sequence in one forward step.
+#[derive(Clone, Copy, Debug)]
+pub struct Feed<'a> {
+    /// The sequence that grows.
+    pub sequence: SequenceId,
+    /// Token ids, each below the vocabulary size. Empty feeds are allowed and yield no rows.
+    pub tokens: &'a [u32],
+    /// The rows whose logits are wanted.
+    pub logits: LogitsFor,
+}
+
+/// A causal language model holding any number of sequences.
+///
+/// Everything runs on one thread; futures are not `Send`.
+pub trait CausalLm {
+    /// Number of token ids, and the length of one logits row.
+    fn vocab_size(&self) -> usize;
+
+    /// The most tokens one sequence may hold.
+    fn context_length(&self) -> usize;
+
+    /// The most tokens one call of [`forward`](Self::forward) takes, over all feeds.
+    fn max_step_tokens(&self) -> usize;
+
+    /// Starts a new, empty sequence. It costs no key-value memory until it is fed.
+    fn open(&mut self) -> SequenceId;
+
+    /// Starts a sequence with the same contents as `from`. The two share no mutable state; memory is shared until one of them
+    /// writes to it.
+    ///
+    /// # Errors
+    /// [`ModelError::UnknownSequence`].
+    fn fork(&mut self, from: SequenceId) -> Result<SequenceId, ModelError>;
+
+    /// Ends a sequence and frees its key-value memory for others at once. Unknown ids are ignored, so closing twice is harmless.
+    fn close(&mut self, sequence: SequenceId);
+
+    /// Tokens fed to the sequence so far; 0 for an unknown id.
+    fn len(&self, sequence: SequenceId) -> usize;
+
+    /// Whether the sequence holds no tokens.
+    fn is_empty(&self, sequence: SequenceId) -> bool {
+        self.len(sequence) == 0
+    }
+
+    /// Bytes of key-value memory that sequences hold at present. Falls to 0 when the last sequence is closed.
+    fn kv_bytes(&self) -> u64;
+
+    /// Appends each feed's tokens to its sequence and returns the wanted logits: rows of `vocab_size` values, in feed order and
+    /// in token order within a feed, concatenated.
+    ///
+    /// All rows of a step lie in memory at once, so ask for [`LogitsFor::All`] in small steps where the vocabulary is large.
+    ///
+    /// A call that fails, or whose future is dropped, leaves every sequence as long as it was.
+    ///
+    /// # Errors
+    /// [`ModelError::UnknownSequence`], [`ModelError::SequenceFedTwice`], [`ModelError::TokenOutOfRange`],
+    /// [`ModelError::ContextExceeded`], [`ModelError::TooManyRows`], [`ModelError::OutOfMemory`] and
+    /// [`ModelError::DeviceLost`]. After the last of these the model is of no more use.
+    #[allow(
+        async_fn_in_trait,
+        reason = "everything runs on one thread of a worker: no caller needs Send"
+    )]
+    async fn forward(&mut self, feeds: &[Feed<'_>]) -> Result<Vec<f32>, ModelError>;
+}

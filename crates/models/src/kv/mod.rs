@@ -1,0 +1,257 @@
+//! Key-value memory of all sequences of a model: the pools on the device, and who owns what in them.
+
+mod blocks;
+
+pub use blocks::BLOCK_TOKENS;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use burn::tensor::Device;
+use cinderlm_kernels::{KvCache, KvLayout, Step, StepRow, memory_cleanup};
+
+use crate::{Feed, LogitsFor, ModelError, SequenceId};
+use blocks::{BlockCopy, BlockPool, BlockTable, PoolExhausted, blocks_for};
+
+/// Most rows of one forward step. Bounds the memory of activations; prompts longer than this run in chunks.
+pub const MAX_STEP_TOKENS: usize = 512;
+
+/// Blocks that stay allocated when no sequence holds any, so that short completions do not allocate anew each time.
+const KEPT_BLOCKS: usize = 8;
+
+/// What a step's tokens must fit.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StepLimits {
+    pub(crate) vocab_size: usize,
+    pub(crate) context_length: usize,
+}
+
+/// The rows of one forward step, before they go to the device.
+#[derive(Debug)]
+pub(crate) struct StepPlan {
+    /// One row per token, feeds one after another.
+    pub(crate) rows: Vec<StepRow>,
+    /// Block ids of each feed's sequence, one list after another.
+    pub(crate) tables: Vec<u32>,
+    /// Indices of the rows whose logits are wanted, ascending.
+    pub(crate) wanted: Vec<u32>,
+}
+
+/// One cache per layer and the sequences that live in them.
+#[derive(Debug)]
+pub(crate) struct KvMemory {
+    caches: Vec<KvCache>,
+    layout: KvLayout,
+    device: Device,
+    pool: BlockPool,
+    sequences: BTreeMap<SequenceId, BlockTable>,
+    next_id: u64,
+    limits: StepLimits,
+}
+
+impl KvMemory {
+    /// Memory for `n_layers` layers; nothing is allocated until tokens come.
+    pub(crate) fn new(
+        n_layers: usize,
+        n_kv_heads: usize,
+        head_dim: usize,
+        limits: StepLimits,
+        device: &Device,
+    ) -> Result<Self, ModelError> {
+        let layout = KvLayout {
+            block_tokens: BLOCK_TOKENS,
+            n_kv_heads,
+            head_dim,
+        };
+        let caches = (0..n_layers)
+            .map(|_| KvCache::new(layout, 0, device))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            caches,
+            layout,
+            device: device.clone(),
+            pool: BlockPool::default(),
+            sequences: BTreeMap::new(),
+            next_id: 0,
+            limits,
+        })
+    }
+
+    /// One cache per layer, for the network to write.
+    pub(crate) fn caches_mut(&mut self) -> &mut [KvCache] {
+        &mut self.caches
+    }
+
+    pub(crate) fn open(&mut self) -> SequenceId {
+        self.insert(BlockTable::default())
+    }
+
+    pub(crate) fn fork(&mut self, from: SequenceId) -> Result<SequenceId, ModelError> {
+        let table = self.sequences.get(&from);
+        let table = table.ok_or(ModelError::UnknownSequence { sequence: from })?;
+        let table = self.pool.fork(table);
+        Ok(self.insert(table))
+    }
+
+    pub(crate) fn close(&mut self, sequence: SequenceId) {
+        let Some(table) = self.sequences.remove(&sequence) else {
+            return;
+        };
+        self.pool.close(table);
+        if self.pool.n_held() == 0 && self.pool.capacity() > KEPT_BLOCKS {
+            self.pool = BlockPool::default();
+            self.caches.iter_mut().for_each(KvCache::clear);
+            memory_cleanup(&self.device);
+        }
+    }
+
+    pub(crate) fn len(&self, sequence: SequenceId) -> usize {
+        self.sequences
+            .get(&sequence)
+            .map_or(0, BlockTable::n_tokens)
+    }
+
+    /// Bytes of the blocks that sequences hold.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        self.pool.n_held() as u64 * self.block_bytes()
+    }
+
+    /// Bytes of one block over all layers.
+    pub(crate) fn block_bytes(&self) -> u64 {
+        self.layout.block_bytes() * self.caches.len() as u64
+    }
+
+    /// Checks the feeds, takes memory for their tokens and lays out the step. Sequences grow only by [`commit`](Self::commit).
+    pub(crate) fn plan(&mut self, feeds: &[Feed<'_>]) -> Result<StepPlan, ModelError> {
+        self.check(feeds)?;
+        self.reserve(feeds)?;
+        let n_rows = feeds.iter().map(|feed| feed.tokens.len()).sum();
+        let mut plan = StepPlan {
+            rows: Vec::with_capacity(n_rows),
+            tables: Vec::new(),
+            wanted: Vec::new(),
+        };
+        for feed in feeds {
+            let table = self.table(feed.sequence)?;
+            let word = Step::table_offset(n_rows, plan.tables.len());
+            plan.tables.extend_from_slice(table.blocks());
+            for (position, token) in (table.n_tokens()..).zip(feed.tokens) {
+                let slot = table.slot(position).ok_or(PoolExhausted)?;
+                plan.rows.push(StepRow {
+                    token: *token,
+                    position: position as u32,
+                    slot: slot as u32,
+                    table: word,
+                });
+            }
+            let n_rows = plan.rows.len() as u32;
+            match feed.logits {
+                _ if feed.tokens.is_empty() => {}
+                LogitsFor::None => {}
+                LogitsFor::Last => plan.wanted.push(n_rows - 1),
+                LogitsFor::All => plan
+                    .wanted
+                    .extend(n_rows - feed.tokens.len() as u32..n_rows),
+            }
+        }
+        Ok(plan)
+    }
+
+    /// Counts the feeds' tokens as written, after the step has run.
+    pub(crate) fn commit(&mut self, feeds: &[Feed<'_>]) {
+        for feed in feeds {
+            if let Some(table) = self.sequences.get_mut(&feed.sequence) {
+                table.commit(feed.tokens.len());
+            }
+        }
+    }
+
+    fn check(&self, feeds: &[Feed<'_>]) -> Result<(), ModelError> {
+        let StepLimits {
+            vocab_size,
+            context_length,
+        } = self.limits;
+        let mut seen = BTreeSet::new();
+        let mut n_rows: usize = 0;
+        for feed in feeds {
+            let sequence = feed.sequence;
+            if !seen.insert(sequence) {
+                return Err(ModelError::SequenceFedTwice { sequence });
+            }
+            let n_tokens = self
+                .table(sequence)?
+                .n_tokens()
+                .saturating_add(feed.tokens.len());
+            if n_tokens > context_length {
+                return Err(ModelError::ContextExceeded {
+                    n_tokens,
+                    context_length,
+                });
+            }
+            let unknown = feed
+                .tokens
+                .iter()
+                .find(|token| **token as usize >= vocab_size);
+            if let Some(&token) = unknown {
+                return Err(ModelError::TokenOutOfRange { token, vocab_size });
+            }
+            n_rows = n_rows.saturating_add(feed.tokens.len());
+        }
+        if n_rows > MAX_STEP_TOKENS {
+            return Err(ModelError::TooManyRows {
+                n_rows,
+                max: MAX_STEP_TOKENS,
+            });
+        }
+        Ok(())
+    }
+
+    /// Grows the pools where needed, gives every feed its blocks and makes the copies that this asks for.
+    fn reserve(&mut self, feeds: &[Feed<'_>]) -> Result<(), ModelError> {
+        let mut n_wanted = 0;
+        for feed in feeds {
+            n_wanted += self
+                .pool
+                .n_wanted(self.table(feed.sequence)?, feed.tokens.len());
+        }
+        let max_growth = blocks_for(self.limits.context_length);
+        let capacity = self.pool.capacity_for(n_wanted, max_growth);
+        if capacity > self.pool.capacity() {
+            for cache in &mut self.caches {
+                cache.grow(capacity)?;
+            }
+            self.pool.grow(capacity);
+            memory_cleanup(&self.device);
+        }
+        for feed in feeds {
+            let sequence = feed.sequence;
+            let table = self.sequences.get_mut(&sequence);
+            let table = table.ok_or(ModelError::UnknownSequence { sequence })?;
+            if let Some(BlockCopy { from, to }) = self.pool.reserve(table, feed.tokens.len())? {
+                for cache in &mut self.caches {
+                    cache.copy_blocks(&[(from, to)]);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn table(&self, sequence: SequenceId) -> Result<&BlockTable, ModelError> {
+        let table = self.sequences.get(&sequence);
+        table.ok_or(ModelError::UnknownSequence { sequence })
+    }
+
+    fn insert(&mut self, table: BlockTable) -> SequenceId {
+        let id = SequenceId(self.next_id);
+        self.next_id += 1;
+        self.sequences.insert(id, table);
+        id
+    }
+}
+
+impl From<PoolExhausted> for ModelError {
+    fn from(_: PoolExhausted) -> Self {
+        Self::OutOfMemory {
+            message: "no key-value block is free".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! A loaded model: the network, its key-value memory, and the step that joins them.
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use cinderlm_kernels::{Profile, Step};
+use cinderlm_weights::ByteSource;
+use cinderlm_weights::gguf::{GgufHeader, GgufReader};
+
+use super::config::{Architecture, LlamaConfig};
+use super::loader::{self, Parts};
+use super::network::Llama;
+use super::tensor_names::{GlobalPart, Place};
+use crate::kv::{BLOCK_TOKENS, KvMemory, MAX_STEP_TOKENS, StepLimits};
+use crate::loading::CleanupOnDrop;
+use crate::metadata::ArchitectureKeys;
+use crate::{CausalLm, Feed, LoadHooks, LoadOptions, ModelError, ModelInfo, SequenceId};
+
+/// Rows that go through the output layer and back to the host at a time. Bounds the buffers that a large vocabulary takes.
+const LOGITS_ROWS: usize = 32;
+
+/// A Llama-family model on a device.
+#[derive(Debug)]
+pub struct LlamaModel {
+    info: ModelInfo,
+    network: Llama,
+    kv: KvMemory,
+    profile: Profile,
+    device: Device,
+    _cleanup: CleanupOnDrop,
+}
+
+impl LlamaModel {
+    /// See [`load_model`](crate::load_model).
+    pub(crate) async fn load<S: ByteSource>(
+        reader: &mut GgufReader<S>,
+        architecture: Architecture,
+        device: &Device,
+        profile: Profile,
+        options: LoadOptions,
+        hooks: &mut impl LoadHooks,
+    ) -> Result<Self, ModelError> {
+        let header = reader.header();
+        let config = read_config(header, architecture)?;
+        let mut info = model_info(header, &config, options)?;
+        let limits = StepLimits {
+            vocab_size: info.vocab_size,
+            context_length: info.context_length,
+        };
+        let kv = KvMemory::new(
+            config.n_layers,
+            config.n_kv_heads,
+            config.head_dim,
+            limits,
+            device,
+        )?;
+        info.kv_bytes_per_token = kv.block_bytes() / BLOCK_TOKENS as u64;
+        let plan = loader::plan(&config, header, device)?;
+        let cleanup = CleanupOnDrop(device.clone());
+        let parts = Parts::read(reader, &plan, device, hooks).await?;
+        info.weight_bytes = parts.n_bytes();
+        Ok(Self {
+            info,
+            network: parts.into_network(&config)?,
+            kv,
+            profile,
+            device: device.clone(),
+            _cleanup: cleanup,
+        })
+    }
+
+    /// What the model tells about itself.
+    pub fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    /// Logits of the `wanted` rows of a step, on the host.
+    async fn logits(&self, hidden: Tensor<2>, wanted: &[u32]) -> Result<Vec<f32>, ModelError> {
+        let n_values = wanted.len() * self.info.vocab_size;
+        let mut logits = Vec::new();
+        logits
+            .try_reserve_exact(n_values)
+            .map_err(|_| ModelError::OutOfMemory {
+                message: format!("no room for {n_values} logits"),
+            })?;
+        for rows in wanted.chunks(LOGITS_ROWS) {
+            let indices = rows.iter().map(|row| *row as i32).collect();
+            let indices = TensorData::new(indices, [rows.len()]);
+            let indices = Tensor::<1, Int>::from_data(indices, &self.device);
+            let picked = hidden.clone().select(0, indices);
+            let data = self
+                .network
+                .logits(picked, self.profile)
+                .into_data_async()
+                .await?;
+            logits.extend_from_slice(values_of(&data)?);
+        }
+        Ok(logits)
+    }
+}
+
+impl CausalLm for LlamaModel {
+    fn vocab_size(&self) -> usize {
+        self.info.vocab_size
+    }
+
+    fn context_length(&self) -> usize {
+        self.info.context_length
+    }
+
+    fn max_step_tokens(&self) -> usize {
+        MAX_STEP_TOKENS
+    }
+
+    fn open(&mut self) -> SequenceId {
+        self.kv.open()
+    }
+
+    fn fork(&mut self, from: SequenceId) -> Result<SequenceId, ModelError> {
+        self.kv.fork(from)
+    }
+
+    fn close(&mut self, sequence: SequenceId) {
+        self.kv.close(sequence);
+    }
+
+    fn len(&self, sequence: SequenceId) -> usize {
+        self.kv.len(sequence)
+    }
+
+    fn kv_bytes(&self) -> u64 {
+        self.kv.held_bytes()
+    }
+
+    async fn forward(&mut self, feeds: &[Feed<'_>]) -> Result<Vec<f32>, ModelError> {
+        let plan = self.kv.plan(feeds)?;
+        if plan.rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let step = Step::new(&plan.rows, &plan.tables, &self.device);
+        let hidden = self
+            .network
+            .forward(&step, self.kv.caches_mut(), self.profile);
+        let logits = if plan.wanted.is_empty() {
+            finished(hidden).await?;
+            Vec::new()
+        } else {
+            self.logits(hidden, &plan.wanted).await?
+        };
+        self.kv.commit(feeds);
+        Ok(logits)
+    }
+}
+
+/// Waits until a step has run, by reading one of its values: so a long prompt neither floods the device's queue nor hides a failure
+/// until its last chunk.
+async fn finished(hidden: Tensor<2>) -> Result<(), ModelError> {
+    hidden.slice([0..1, 0..1]).into_data_async().await?;
+    Ok(())
+}
+
+fn values_of(data: &TensorData) -> Result<&[f32], ModelError> {
+    data.as_slice().map_err(|error| ModelError::Execution {
+        message: format!("logits are not single precision: {error:?}"),
+    })
+}
+
+fn read_config(header: &GgufHeader, architecture: Architecture) -> Result<LlamaConfig, ModelError> {
+    let embedding = Place::Global(GlobalPart::Embedding).name();
+    let rows = header.tensor(&embedding).map(|tensor| tensor.n_rows());
+    let rows = rows.ok_or(ModelError::MissingTensor { name: embedding })?;
+    let keys = ArchitectureKeys::new(&header.metadata, architecture.name());
+    LlamaConfig::from_metadata(architecture, &keys, rows)
+}
+
+/// The model's facts; those that depend on the device are zero for now.
+fn model_info(
+    header: &GgufHeader,
+    config: &LlamaConfig,
+    options: LoadOptions,
+) -> Result<ModelInfo, ModelError> {
+    let wanted = options.context_length.map(usize::from);
+    let context_length = wanted.unwrap_or(config.context_length);
+    if context_length > config.context_length {
+        return Err(ModelError::ContextExceeded {
+            n_tokens: context_length,
+            context_length: config.context_length,
+        });
+    }
+    let n_values = header
+        .tensors
+        .iter()
+        .map(|tensor| tensor.n_rows().saturating_mul(tensor.n_cols()));
+    Ok(ModelInfo {
+        architecture: config.architecture.name().to_owned(),
+        name: header
+            .metadata
+            .find::<&str>("general.name")?
+            .map(str::to_owned),
+        n_layers: config.n_layers,
+        hidden_size: config.hidden_size,
+        n_heads: config.n_heads,
+        n_kv_heads: config.n_kv_heads,
+        vocab_size: config.vocab_size,
+        context_length,
+        trained_context_length: config.context_length,
+        n_parameters: n_values.fold(0, u64::saturating_add),
+        weight_bytes: 0,
+        kv_bytes_per_token: 0,
+    })
+}

@@ -1,0 +1,68 @@
+//! The network of the family: embedding, decoder layers, output.
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+use cinderlm_kernels::{KvCache, PackedMatrix, Profile, Step, embed, linear};
+
+use crate::layers::{Attention, Pass, RmsNorm, RotaryPositions, SwiGluMlp};
+
+/// One decoder layer: `x + attention(norm(x))`, then `x + mlp(norm(x))`.
+#[derive(Module, Debug)]
+pub struct DecoderLayer {
+    pub(super) attention_norm: RmsNorm,
+    pub(super) attention: Attention,
+    pub(super) mlp_norm: RmsNorm,
+    pub(super) mlp: SwiGluMlp,
+}
+
+impl DecoderLayer {
+    /// # Shapes
+    /// - x: `[rows, hidden]`
+    /// - output: `[rows, hidden]`
+    pub fn forward(&self, x: Tensor<2>, cache: &mut KvCache, pass: Pass<'_>) -> Tensor<2> {
+        let normed = self.attention_norm.forward(x.clone(), pass.profile);
+        let x = x + self.attention.forward(normed, cache, pass);
+        let normed = self.mlp_norm.forward(x.clone(), pass.profile);
+        x + self.mlp.forward(normed, pass.profile)
+    }
+}
+
+/// A Llama-family network.
+#[derive(Module, Debug)]
+pub struct Llama {
+    pub(super) embedding: PackedMatrix,
+    pub(super) layers: Vec<DecoderLayer>,
+    pub(super) norm: RmsNorm,
+    /// Tied to the embedding where absent.
+    pub(super) output: Option<PackedMatrix>,
+    pub(super) rope: RotaryPositions,
+}
+
+impl Llama {
+    /// Runs a step through all layers; `caches` has one cache per layer.
+    ///
+    /// # Shapes
+    /// - output: `[rows, hidden]`, before the final norm
+    pub fn forward(&self, step: &Step, caches: &mut [KvCache], profile: Profile) -> Tensor<2> {
+        let pass = Pass {
+            step,
+            rope: &self.rope,
+            profile,
+        };
+        let x = embed(&self.embedding, step, profile);
+        self.layers
+            .iter()
+            .zip(caches)
+            .fold(x, |x, (layer, cache)| layer.forward(x, cache, pass))
+    }
+
+    /// Logits of hidden rows.
+    ///
+    /// # Shapes
+    /// - hidden: `[rows, hidden]`
+    /// - output: `[rows, vocab]`
+    pub fn logits(&self, hidden: Tensor<2>, profile: Profile) -> Tensor<2> {
+        let output = self.output.as_ref().unwrap_or(&self.embedding);
+        linear(self.norm.forward(hidden, profile), output, None, profile)
+    }
+}
