@@ -1,0 +1,162 @@
+//! One choice while it is generated.
+
+use cinderlm_models::SequenceId;
+use cinderlm_protocol::{Choice, FinishReason};
+use cinderlm_sampler::{LogProbabilities, SampleError, Sampler};
+use cinderlm_tokenizer::{DecodeStream, Tokenizer};
+
+use crate::hold_back::{HoldBack, Release};
+use crate::logprobs::{TokenEntry, to_logprobs, utf16_length};
+use crate::stop::StopMatcher;
+
+/// What a choice has to say after a step: nothing, some text, its end.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Delta {
+    pub(crate) text: String,
+    pub(crate) entries: Vec<TokenEntry>,
+    pub(crate) finish_reason: Option<FinishReason>,
+}
+
+impl Delta {
+    /// Whether there is nothing to say.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.text.is_empty() && self.entries.is_empty() && self.finish_reason.is_none()
+    }
+
+    /// Appends what came later.
+    pub(crate) fn append(&mut self, later: Self) {
+        self.text.push_str(&later.text);
+        self.entries.extend(later.entries);
+        self.finish_reason = later.finish_reason;
+    }
+
+    /// The delta as it is sent; `n_top` as in the request's `logprobs`.
+    pub(crate) fn into_choice(self, index: u32, n_top: Option<u8>) -> Choice {
+        Choice {
+            index,
+            text: self.text,
+            logprobs: n_top.map(|n_top| to_logprobs(self.entries, n_top)),
+            finish_reason: self.finish_reason,
+        }
+    }
+}
+
+impl From<Release<TokenEntry>> for Delta {
+    fn from(release: Release<TokenEntry>) -> Self {
+        Self {
+            text: release.text,
+            entries: release.entries,
+            finish_reason: release.stopped.then_some(FinishReason::Stop),
+        }
+    }
+}
+
+/// What a choice needs to know of its request.
+#[derive(Clone, Debug)]
+pub(crate) struct ChoiceConfig {
+    /// Tokens to generate at most, at least one.
+    pub(crate) max_tokens: u64,
+    pub(crate) stops: StopMatcher,
+    /// Alternatives to report at each token; `None` reports nothing.
+    pub(crate) n_top: Option<u8>,
+    /// Whether choices will be compared by their log-probabilities.
+    pub(crate) is_ranked: bool,
+    /// UTF-16 code units of the prompt's text.
+    pub(crate) text_offset: u32,
+}
+
+/// A choice's whole state apart from the model's: every step takes the logits of its sequence and says what came of them, so any
+/// number of choices can advance side by side.
+#[derive(Debug)]
+pub(crate) struct ChoiceRun {
+    sequence: SequenceId,
+    sampler: Sampler,
+    decoder: DecodeStream,
+    hold_back: HoldBack<TokenEntry>,
+    max_tokens: u64,
+    n_top: Option<u8>,
+    is_ranked: bool,
+    text_offset: u32,
+    last_token: u32,
+    n_tokens: u64,
+    sum_logprob: f64,
+    /// The model's own logits of the step, kept where they are needed after sampling has used them up.
+    own_logits: Vec<f32>,
+}
+
+impl ChoiceRun {
+    pub(crate) fn new(sequence: SequenceId, sampler: Sampler, config: ChoiceConfig) -> Self {
+        Self {
+            sequence,
+            sampler,
+            decoder: DecodeStream::new(true),
+            hold_back: HoldBack::new(config.stops),
+            max_tokens: config.max_tokens,
+            n_top: config.n_top,
+            is_ranked: config.is_ranked,
+            text_offset: config.text_offset,
+            last_token: 0,
+            n_tokens: 0,
+            sum_logprob: 0.0,
+            own_logits: Vec::new(),
+        }
+    }
+
+    /// The sequence whose logits the next step takes.
+    pub(crate) fn sequence(&self) -> SequenceId {
+        self.sequence
+    }
+
+    /// The token to feed before the next step; meaningless before the first.
+    pub(crate) fn last_token(&self) -> u32 {
+        self.last_token
+    }
+
+    /// The mean log-probability of the generated tokens in the model's own distribution. Only for ranked choices.
+    pub(crate) fn mean_logprob(&self) -> f64 {
+        self.sum_logprob / self.n_tokens.max(1) as f64
+    }
+
+    /// Takes one step: draws the next token from `logits`, which are used up. Once the returned delta has a finish reason the choice
+    /// is over.
+    pub(crate) fn accept(
+        &mut self,
+        tokenizer: &Tokenizer,
+        logits: &mut [f32],
+    ) -> Result<Delta, SampleError> {
+        self.own_logits.clear();
+        if self.n_top.is_some() || self.is_ranked {
+            self.own_logits.extend_from_slice(logits);
+        }
+        let token = self.sampler.sample(logits)?;
+        self.last_token = token;
+        self.n_tokens += 1;
+        let own = LogProbabilities::new(&self.own_logits);
+        self.sum_logprob += own.logprob(token).unwrap_or(0.0);
+
+        if tokenizer.is_end_of_generation(token) {
+            return Ok(self.finish(FinishReason::Stop));
+        }
+        let entry = self
+            .n_top
+            .map(|n_top| TokenEntry::new(tokenizer, token, self.text_offset, &own, n_top));
+        let text = self.decoder.push(tokenizer, token);
+        self.text_offset = self.text_offset.saturating_add(utf16_length(&text));
+        let mut delta: Delta = self
+            .hold_back
+            .push(&text, entry, self.decoder.is_pending())
+            .into();
+        if delta.finish_reason.is_none() && self.n_tokens >= self.max_tokens {
+            delta.append(self.finish(FinishReason::Length));
+        }
+        Ok(delta)
+    }
+
+    /// Releases what was held back. Even now it can turn out to hold a stop.
+    fn finish(&mut self, reason: FinishReason) -> Delta {
+        let tail = self.decoder.finish();
+        let mut delta: Delta = self.hold_back.finish(&tail).into();
+        delta.finish_reason.get_or_insert(reason);
+        delta
+    }
+}

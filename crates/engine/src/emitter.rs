@@ -1,0 +1,92 @@
+//! Chunks, from choices to the consumer.
+
+use cinderlm_protocol::{
+    Choice, Chunk, ChunkUsage, CompletionRequest, Device, Extra, ObjectKind, RanOn,
+};
+
+use crate::meter::Meter;
+use crate::stream::ChunkSink;
+
+/// What every chunk of a completion repeats.
+#[derive(Clone, Debug)]
+pub(crate) struct Header {
+    pub(crate) id: String,
+    pub(crate) created: u64,
+    pub(crate) model: String,
+    pub(crate) system_fingerprint: String,
+    pub(crate) device: Device,
+}
+
+/// Sends the chunks of one completion.
+pub(crate) struct Emitter<'a> {
+    sink: &'a ChunkSink,
+    header: Header,
+    has_usage: bool,
+    n_unfinished: usize,
+    last: Vec<Choice>,
+}
+
+impl<'a> Emitter<'a> {
+    /// For a request that `n_choices` will be sent for. Without `stream` the usage is sent too: the whole response needs it.
+    pub(crate) fn new(
+        sink: &'a ChunkSink,
+        header: Header,
+        request: &CompletionRequest,
+        n_choices: usize,
+    ) -> Self {
+        Self {
+            sink,
+            header,
+            has_usage: request.include_usage || !request.stream,
+            n_unfinished: n_choices,
+            last: Vec::new(),
+        }
+    }
+
+    /// Sends a part of a choice. The one that finishes the last choice waits for [`finish`](Self::finish), so that the model is free
+    /// before the consumer is waited for, and so that the last chunk can hold what is known only then.
+    pub(crate) async fn choice(&mut self, choice: Choice) {
+        let finished = usize::from(choice.finish_reason.is_some());
+        self.n_unfinished = self.n_unfinished.saturating_sub(finished);
+        if self.n_unfinished == 0 {
+            self.last.push(choice);
+            return;
+        }
+        self.sink.send(self.chunk(vec![choice])).await;
+    }
+
+    /// Sends what is left, and on the last chunk the totals.
+    pub(crate) async fn finish(mut self, meter: &Meter) {
+        let extra = Extra {
+            ran_on: RanOn::Local,
+            device: self.header.device,
+            timings: meter.timings(),
+        };
+        let last = std::mem::take(&mut self.last);
+        let mut chunk = self.chunk(last);
+        if self.has_usage {
+            self.sink.send(chunk).await;
+            chunk = self.chunk(Vec::new());
+            chunk.usage = ChunkUsage::Total(meter.usage());
+        }
+        chunk.cinderlm = Some(extra);
+        self.sink.send(chunk).await;
+    }
+
+    fn chunk(&self, choices: Vec<Choice>) -> Chunk {
+        let header = self.header.clone();
+        Chunk {
+            id: header.id,
+            object: ObjectKind::TextCompletion,
+            created: header.created,
+            model: header.model,
+            system_fingerprint: header.system_fingerprint,
+            choices,
+            usage: match self.has_usage {
+                true => ChunkUsage::Pending,
+                false => ChunkUsage::NotAsked,
+            },
+            cinderlm: None,
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Generation: completion requests in, chunks out, over any language model.
+//!
+//! An [`Engine`] owns one model behind the [`CausalLm`](cinderlm_models::CausalLm) trait, the tokenizer of its vocabulary and the
+//! [`Runtime`] of its host. [`Engine::complete`] answers a request with a [`CompletionStream`]; [`collect`] joins its chunks to a
+//! whole completion, so streamed and whole answers have the same text.
+//!
+//! What happens to a request, in order of files: `plan` and `prompt` validate it against the model and turn its prompts into ids;
+//! `turns` makes it wait for its turn; `prefill` reads a prompt in chunks; `choice` is one choice's state, which takes logits and
+//! gives text by way of `hold_back` and `stop`; `generation` drives all of these; `emitter` makes chunks, which `stream` hands over
+//! one at a time.
+//!
+//! The engine knows no tensors, no files and no browser. It runs on one thread, and nothing in it blocks.
+
+mod choice;
+mod collect;
+mod emitter;
+mod engine;
+mod failure;
+mod generation;
+mod hold_back;
+mod loader;
+mod logprobs;
+mod meter;
+mod plan;
+mod prefill;
+mod prompt;
+mod runtime;
+mod session;
+mod stop;
+mod stream;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod turns;
+
+pub use collect::collect;
+pub use engine::{Engine, EngineOptions, Identity};
+pub use failure::{
+    gguf_failure, metadata_failure, model_failure, source_failure, tokenizer_failure,
+};
+pub use loader::{load_tokenizer, system_fingerprint, vocabulary_config};
+pub use runtime::Runtime;
+pub use stream::CompletionStream;

@@ -1,0 +1,9 @@
+//! What tests put in the place of a model, a vocabulary and a host.
+
+mod model;
+mod runtime;
+mod vocabulary;
+
+pub use model::{Distribution, Probe, Script, ScriptedModel};
+pub use runtime::ScriptedRuntime;
+pub use vocabulary::TinyVocabulary;
