@@ -1,0 +1,77 @@
+//! The one device of this module.
+
+use std::cell::RefCell;
+
+use burn::tensor::Device as BurnDevice;
+use cinderlm_kernels::Profile;
+use cinderlm_protocol::{CompletionError, Device, ErrorCode};
+
+use crate::host::Host;
+
+/// What every model of this module runs on.
+#[derive(Clone)]
+pub(crate) struct Place {
+    pub(crate) device: BurnDevice,
+    pub(crate) kind: Device,
+    pub(crate) profile: Profile,
+    /// The adapter's name.
+    pub(crate) name: String,
+    pub(crate) host: Host,
+}
+
+thread_local! {
+    static PLACE: RefCell<Option<Place>> = const { RefCell::new(None) };
+}
+
+/// Initialises the device that all models will run on.
+pub(crate) async fn initialize(
+    kind: &str,
+    is_software: bool,
+    name: &str,
+) -> Result<(), CompletionError> {
+    if PLACE.with_borrow(Option::is_some) {
+        let message = "the device of this module was initialised before";
+        return Err(CompletionError::new(ErrorCode::Internal, message));
+    }
+    let host = Host::new().map_err(|error| {
+        let message = format!("this is no browser's worker or page: {error:?}");
+        CompletionError::new(ErrorCode::Internal, message)
+    })?;
+    let (device, kind, profile) = match kind {
+        "cpu" => (BurnDevice::flex(), Device::Cpu, Profile::cpu()),
+        "webgpu" => (webgpu().await?, Device::Webgpu, gpu_profile(is_software)),
+        other => return Err(CompletionError::invalid_type("kind", "\"webgpu\" or \"cpu\"", other)),
+    };
+    let place = Place {
+        device,
+        kind,
+        profile,
+        name: name.to_owned(),
+        host,
+    };
+    PLACE.set(Some(place));
+    Ok(())
+}
+
+/// The device, once it is initialised.
+pub(crate) fn place() -> Result<Place, CompletionError> {
+    PLACE.with_borrow(Clone::clone).ok_or_else(|| {
+        CompletionError::new(ErrorCode::Internal, "call initialize() before anything else")
+    })
+}
+
+async fn webgpu() -> Result<BurnDevice, CompletionError> {
+    let device = BurnDevice::wgpu_options().init_async().await;
+    device.map_err(|error| {
+        let message = format!("WebGPU could not be initialised: {error}");
+        CompletionError::new(ErrorCode::DeviceUnavailable, message)
+    })
+}
+
+fn gpu_profile(is_software: bool) -> Profile {
+    if is_software {
+        Profile::software()
+    } else {
+        Profile::gpu()
+    }
+}

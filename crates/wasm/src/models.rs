@@ -1,0 +1,261 @@
+//! The models of this module, by id.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use cinderlm_engine::{
+    CompletionStream, Engine, EngineOptions, Identity, Runtime as _, collect, gguf_failure,
+    load_tokenizer, model_failure, source_failure, system_fingerprint,
+};
+use cinderlm_kernels::gpu_bytes_in_use;
+use cinderlm_models::{LoadHooks, LoadOptions, LoadProgress, LoadedModel, load_model};
+use cinderlm_protocol::{Chunk, Completion, CompletionError, CompletionRequest, ErrorCode};
+use cinderlm_tokenizer::SpecialTokens;
+use cinderlm_weights::gguf::GgufReader;
+use futures::channel::oneshot;
+use futures::future::Shared;
+use futures::{FutureExt as _, Stream, StreamExt as _, stream};
+use serde::{Deserialize, Serialize};
+
+use crate::device::{Place, place};
+use crate::host::Host;
+use crate::source::{ForwardReader, ForwardSource};
+
+/// Prompt tokens per step on the CPU, whose steps nothing can interrupt: a chunk takes a fraction of a second.
+const CPU_PREFILL_ROWS: usize = 32;
+
+/// What JavaScript may set about a load.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ModelOptions {
+    context_length: Option<NonZeroUsize>,
+    sha256: Option<String>,
+}
+
+/// What JavaScript learns of a loaded model.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ModelReport {
+    architecture: String,
+    context_length: usize,
+    vocabulary_size: usize,
+    file_bytes: u64,
+}
+
+/// Bytes that this module holds.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Memory {
+    wasm_bytes: u64,
+    gpu_bytes: u64,
+}
+
+/// What a completion yields: chunks, or with a request that does not stream, the whole.
+pub(crate) enum Item {
+    Chunk(Chunk),
+    Whole(Completion),
+}
+
+struct Entry {
+    engine: Engine<LoadedModel, Host>,
+    unloaded: Rc<Cell<bool>>,
+    /// Falls with the entry, which ends the completions that still run.
+    _alive: oneshot::Sender<()>,
+    ended: Shared<oneshot::Receiver<()>>,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.unloaded.set(true);
+    }
+}
+
+thread_local! {
+    static MODELS: RefCell<HashMap<String, Entry>> = RefCell::new(HashMap::new());
+}
+
+/// Loads a model and keeps it under `id`.
+pub(crate) async fn load(
+    id: String,
+    source: ForwardSource,
+    options: ModelOptions,
+) -> Result<ModelReport, CompletionError> {
+    let place = place()?;
+    let mut reader = GgufReader::open(ForwardReader::new(source))
+        .await
+        .map_err(gguf_failure)?;
+    let tokenizer = load_tokenizer(&reader.header().metadata)?;
+    let load_options = LoadOptions {
+        context_length: options.context_length,
+    };
+    let mut hooks = Hooks(&place.host);
+    let model = load_model(
+        &mut reader,
+        &place.device,
+        place.profile,
+        load_options,
+        &mut hooks,
+    )
+    .await
+    .map_err(model_failure)?;
+    let file = reader
+        .into_source()
+        .finish()
+        .await
+        .map_err(source_failure)?;
+    if let Some(expected) = options.sha256 {
+        check_hash(&expected, &file.sha256)?;
+    }
+    let report = ModelReport {
+        architecture: model.info().architecture.clone(),
+        context_length: model.info().context_length,
+        vocabulary_size: model.info().vocab_size,
+        file_bytes: file.n_bytes,
+    };
+    let identity = identity(&id, &file.sha256, &place);
+    let engine = Engine::new(model, tokenizer, identity, place.host.clone(), engine_options(&place));
+    keep(id, engine);
+    Ok(report)
+}
+
+/// Frees a model and ends the completions that run on it.
+pub(crate) fn unload(id: &str) {
+    let entry = MODELS.with_borrow_mut(|models| models.remove(id));
+    drop(entry);
+}
+
+/// Starts a completion. Nothing runs until the stream is polled.
+pub(crate) fn complete(
+    request: CompletionRequest,
+) -> Result<impl Stream<Item = Result<Item, CompletionError>> + 'static, CompletionError> {
+    let id = request.model.clone();
+    let name = id.clone();
+    with_engine(&id, |entry| {
+        let streams = request.stream;
+        let chunks = entry.engine.complete(request);
+        let unloaded = Rc::clone(&entry.unloaded);
+        let last = stream::once(async move {
+            let message = format!("the model `{name}` was unloaded while the request ran");
+            unloaded.get().then(|| {
+                Err(CompletionError::new(ErrorCode::ModelNotFound, message).with_param("model"))
+            })
+        });
+        items(chunks, streams)
+            .take_until(entry.ended.clone())
+            .chain(last.filter_map(std::future::ready))
+    })
+}
+
+/// Token ids of a text, special tokens recognised.
+pub(crate) fn tokenize(id: &str, text: &str) -> Result<Vec<u32>, CompletionError> {
+    with_engine(id, |entry| entry.engine.tokenizer().encode(text, SpecialTokens::Parse))
+}
+
+/// Text of token ids, special tokens included.
+pub(crate) fn detokenize(id: &str, ids: &[f64]) -> Result<String, CompletionError> {
+    with_engine(id, |entry| {
+        let tokenizer = entry.engine.tokenizer();
+        let n_tokens = tokenizer.n_tokens();
+        let check = |(index, &id): (usize, &f64)| {
+            let is_token = id.fract() == 0.0 && id >= 0.0 && id < n_tokens as f64;
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "checked to be an index below n_tokens"
+            )]
+            is_token.then_some(id as u32).ok_or_else(|| {
+                let expected = format!("a token id below {n_tokens}");
+                CompletionError::out_of_range(format!("ids[{index}]"), expected, id)
+            })
+        };
+        let ids = ids.iter().enumerate().map(check).collect::<Result<Vec<_>, _>>()?;
+        Ok(tokenizer.decode(&ids, false))
+    })?
+}
+
+/// Bytes that this module holds now.
+pub(crate) fn memory() -> Result<Memory, CompletionError> {
+    const PAGE_BYTES: u64 = 65_536;
+    Ok(Memory {
+        wasm_bytes: core::arch::wasm32::memory_size(0) as u64 * PAGE_BYTES,
+        gpu_bytes: gpu_bytes_in_use(&place()?.device).unwrap_or(0),
+    })
+}
+
+fn items(
+    chunks: CompletionStream,
+    streams: bool,
+) -> Pin<Box<dyn Stream<Item = Result<Item, CompletionError>>>> {
+    if streams {
+        Box::pin(chunks.map(|chunk| chunk.map(Item::Chunk)))
+    } else {
+        Box::pin(stream::once(async {
+            collect(chunks).await.map(Item::Whole)
+        }))
+    }
+}
+
+fn with_engine<T>(id: &str, act: impl FnOnce(&Entry) -> T) -> Result<T, CompletionError> {
+    MODELS.with_borrow(|models| {
+        let entry = models.get(id).ok_or_else(|| CompletionError::model_not_found(id))?;
+        Ok(act(entry))
+    })
+}
+
+fn keep(id: String, engine: Engine<LoadedModel, Host>) {
+    let (alive, ended) = oneshot::channel();
+    let entry = Entry {
+        engine,
+        unloaded: Rc::default(),
+        _alive: alive,
+        ended: ended.shared(),
+    };
+    let earlier = MODELS.with_borrow_mut(|models| models.insert(id, entry));
+    drop(earlier);
+}
+
+fn check_hash(expected: &str, found: &str) -> Result<(), CompletionError> {
+    if expected.eq_ignore_ascii_case(found) {
+        return Ok(());
+    }
+    let message = format!("the model file's SHA-256 must be {expected}, but is {found}");
+    Err(CompletionError::new(ErrorCode::IntegrityMismatch, message))
+}
+
+fn identity(id: &str, sha256: &str, place: &Place) -> Identity {
+    let build = if cfg!(target_feature = "relaxed-simd") {
+        "relaxed-simd"
+    } else {
+        "simd128"
+    };
+    let profile = format!("{:?}", place.profile);
+    let parts = [sha256, env!("CARGO_PKG_VERSION"), &place.name, build, &profile];
+    Identity {
+        model: id.to_owned(),
+        system_fingerprint: system_fingerprint(&parts),
+        device: place.kind,
+    }
+}
+
+fn engine_options(place: &Place) -> EngineOptions {
+    match place.kind {
+        cinderlm_protocol::Device::Cpu => EngineOptions {
+            prefill_rows: CPU_PREFILL_ROWS,
+        },
+        cinderlm_protocol::Device::Webgpu => EngineOptions::default(),
+    }
+}
+
+/// JavaScript's source counts the bytes and hears of cancellations; only the event loop is ours to serve.
+struct Hooks<'a>(&'a Host);
+
+impl LoadHooks for Hooks<'_> {
+    fn progress(&mut self, _progress: LoadProgress) {}
+
+    async fn yield_now(&mut self) {
+        self.0.yield_now().await;
+    }
+}

@@ -1,0 +1,191 @@
+import { abortReason, completionError, CompletionError, type ErrorBody } from "./errors.js";
+import type { Call, Reply, Request, Results } from "./messages.js";
+import { CompletionStream } from "./stream.js";
+import type { Completion, CompletionChunk, LoadProgress, ModelInfo } from "./types.js";
+
+/** The part of `Worker` that a connection uses. */
+export interface WorkerLike {
+  postMessage(message: Request): void;
+  terminate(): void;
+  addEventListener(type: "message", listener: (event: MessageEvent<Reply>) => void): void;
+  addEventListener(type: "error" | "messageerror", listener: (event: Event) => void): void;
+}
+
+/** What a call may listen to and stop. */
+export interface CallHooks {
+  signal?: AbortSignal | undefined;
+  onProgress?: ((progress: LoadProgress) => void) | undefined;
+}
+
+/** What the owner of a connection hears. */
+export interface ConnectionEvents {
+  loaded(info: ModelInfo): void;
+  /** The worker is gone and every call was rejected; the connection is of no more use. */
+  closed(error: CompletionError): void;
+}
+
+interface Pending {
+  progress(progress: LoadProgress): void;
+  chunk(chunk: CompletionChunk): void;
+  result(value: unknown): void;
+  fail(error: unknown): void;
+}
+
+type WithoutId<T> = T extends { id: number } ? Omit<T, "id"> : never;
+
+/** Chunks that may wait unread between worker and consumer before generation pauses. */
+export const STREAM_WINDOW = 32;
+
+/** Calls to one worker: numbers them, pairs answers with them, and fails them all when the worker dies. */
+export class Connection {
+  readonly #worker: WorkerLike;
+  readonly #events: ConnectionEvents;
+  readonly #pending = new Map<number, Pending>();
+  #nextId = 1;
+  #closed: CompletionError | undefined;
+
+  constructor(worker: WorkerLike, events: ConnectionEvents) {
+    this.#worker = worker;
+    this.#events = events;
+    worker.addEventListener("message", (event) => this.#receive(event.data));
+    worker.addEventListener("error", (event) => {
+      event.preventDefault();
+      const detail = (event as ErrorEvent).message;
+      this.close(completionError("internal", `The worker failed${detail ? `: ${detail}` : " to start: check workerUrl"}.`));
+    });
+    worker.addEventListener("messageerror", () => this.close(completionError("internal", "A message from the worker could not be read.")));
+  }
+
+  /** Sends a request that is answered once. */
+  call<T extends Exclude<Call["type"], "complete">>(request: WithoutId<Extract<Call, { type: T }>>, hooks: CallHooks = {}): Promise<Results[T]> {
+    return this.#once(request as WithoutId<Call>, hooks) as Promise<Results[T]>;
+  }
+
+  /** Asks for a whole completion. */
+  complete(request: WithoutId<Extract<Request, { type: "complete" }>>, hooks: CallHooks): Promise<Completion> {
+    return this.#once(request, hooks) as Promise<Completion>;
+  }
+
+  /** Asks for a streamed completion; resolves when it has begun. */
+  stream(request: WithoutId<Extract<Request, { type: "complete" }>>, hooks: CallHooks): Promise<CompletionStream> {
+    return new Promise((resolve, reject) => {
+      const { signal } = hooks;
+      let forget = (): void => undefined;
+      const stream = new CompletionStream({
+        taken: () => this.#post({ type: "credit", id, count: 1 }),
+        left: () => {
+          forget();
+          this.#post({ type: "cancel", id });
+        },
+      });
+      const id = this.#begin(request, {
+        progress: (progress) => hooks.onProgress?.(progress),
+        chunk: (chunk) => {
+          stream.push(chunk);
+          resolve(stream);
+        },
+        result: () => {
+          forget();
+          stream.finish();
+          resolve(stream);
+        },
+        fail: (error) => {
+          forget();
+          reject(error); // Without effect once the stream was handed out.
+          stream.fail(error, false);
+        },
+      });
+      const abort = (): void => {
+        forget();
+        this.#post({ type: "cancel", id });
+        const reason = abortReason(signal);
+        reject(reason);
+        stream.fail(reason, true);
+      };
+      forget = this.#watch(id, signal, abort);
+    });
+  }
+
+  /** Ends the worker; every call that still runs fails with `error`. */
+  close(error: CompletionError): void {
+    if (this.#closed !== undefined) return;
+    this.#closed = error;
+    this.#worker.terminate();
+    const pending = [...this.#pending.values()];
+    this.#pending.clear();
+    for (const call of pending) call.fail(error);
+    this.#events.closed(error);
+  }
+
+  #once(request: WithoutId<Call>, hooks: CallHooks): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      let forget = (): void => undefined;
+      const settle = (finish: () => void): void => {
+        forget();
+        finish();
+      };
+      const id = this.#begin(request, {
+        progress: (progress) => hooks.onProgress?.(progress),
+        chunk: () => undefined,
+        result: (value) => settle(() => resolve(value)),
+        fail: (error) => settle(() => reject(error)),
+      });
+      forget = this.#watch(id, hooks.signal, () => {
+        forget();
+        this.#post({ type: "cancel", id });
+        reject(abortReason(hooks.signal));
+      });
+    });
+  }
+
+  #begin(request: WithoutId<Call>, pending: Pending): number {
+    if (this.#closed !== undefined) throw this.#closed;
+    const id = this.#nextId++;
+    this.#worker.postMessage({ ...request, id } as Call); // First: a value that cannot be cloned throws here.
+    this.#pending.set(id, pending);
+    return id;
+  }
+
+  /** Returns what forgets the call and its signal. */
+  #watch(id: number, signal: AbortSignal | undefined, abort: () => void): () => void {
+    signal?.addEventListener("abort", abort, { once: true });
+    return () => {
+      this.#pending.delete(id);
+      signal?.removeEventListener("abort", abort);
+    };
+  }
+
+  #post(request: Request): void {
+    if (this.#closed === undefined) this.#worker.postMessage(request);
+  }
+
+  #receive(reply: Reply): void {
+    if (reply.type === "fatal") {
+      this.close(new CompletionError(reply.error));
+      return;
+    }
+    if (reply.type === "loaded") {
+      this.#events.loaded(reply.info);
+      return;
+    }
+    const pending = this.#pending.get(reply.id);
+    if (pending === undefined) return; // An answer to a call that was aborted meanwhile.
+    switch (reply.type) {
+      case "progress":
+        pending.progress(reply.progress);
+        break;
+      case "chunk":
+        pending.chunk(reply.chunk);
+        break;
+      case "result":
+        pending.result(reply.value);
+        break;
+      case "error":
+        pending.fail(new CompletionError(reply.error satisfies ErrorBody));
+        break;
+      case "cancelled":
+        pending.fail(abortReason());
+        break;
+    }
+  }
+}

@@ -1,0 +1,10 @@
+/**
+ * Text completions that never leave the browser.
+ *
+ * @packageDocumentation
+ */
+export { Cinder } from "./cinder.js";
+export { CompletionError, type ErrorCode, type ErrorType } from "./errors.js";
+export { complete, configure } from "./shared.js";
+export type { CompletionStream } from "./stream.js";
+export type * from "./types.js";

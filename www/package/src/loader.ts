@@ -1,0 +1,100 @@
+import type { WireModel } from "./messages.js";
+import type { LoadProgress, ModelInfo } from "./types.js";
+
+/** What the loader leaves to its owner. */
+export interface LoaderHost {
+  load(model: WireModel, signal: AbortSignal, onProgress: (progress: LoadProgress) => void): Promise<ModelInfo>;
+  unload(id: string): void;
+  loaded(info: ModelInfo): void;
+}
+
+interface Load {
+  promise: Promise<ModelInfo>;
+  abort: AbortController;
+  listeners: Set<(progress: LoadProgress) => void>;
+}
+
+/** Loads each model once, however many calls wait for it; a load stops when the last of them gave up. */
+export class ModelLoader {
+  readonly #host: LoaderHost;
+  readonly #ready = new Map<string, ModelInfo>();
+  readonly #loading = new Map<string, Load>();
+
+  constructor(host: LoaderHost) {
+    this.#host = host;
+  }
+
+  /** Whether the model is in memory. */
+  isReady(id: string): boolean {
+    return this.#ready.has(id);
+  }
+
+  /** Resolves when the model is in memory. */
+  async load(model: WireModel, signal: AbortSignal, onProgress: (progress: LoadProgress) => void): Promise<ModelInfo> {
+    signal.throwIfAborted();
+    const ready = this.#ready.get(model.id);
+    if (ready !== undefined) return ready;
+    const load = this.#loading.get(model.id) ?? this.#begin(model);
+    const listener = (progress: LoadProgress): void => onProgress(progress); // Its own object: two calls may share a function.
+    load.listeners.add(listener);
+    const gaveUp = rejectOnAbort(signal);
+    try {
+      return await Promise.race([load.promise, gaveUp.promise]);
+    } finally {
+      gaveUp.forget();
+      load.listeners.delete(listener);
+      if (load.listeners.size === 0) this.#stop(model.id, load);
+    }
+  }
+
+  /** Frees a model, or stops loading it. */
+  unload(id: string): void {
+    const load = this.#loading.get(id);
+    if (load !== undefined) this.#stop(id, load);
+    if (this.#ready.delete(id)) this.#host.unload(id);
+  }
+
+  #begin(model: WireModel): Load {
+    const abort = new AbortController();
+    const listeners: Load["listeners"] = new Set();
+    const tell = (progress: LoadProgress): void => {
+      for (const listener of listeners) listener(progress);
+    };
+    const load: Load = { abort, listeners, promise: this.#run(model, abort, tell) };
+    this.#loading.set(model.id, load);
+    load.promise
+      .catch(() => undefined) // Those who wait are told.
+      .finally(() => {
+        if (this.#loading.get(model.id) === load) this.#loading.delete(model.id);
+      });
+    return load;
+  }
+
+  async #run(model: WireModel, abort: AbortController, tell: (progress: LoadProgress) => void): Promise<ModelInfo> {
+    const info = await this.#host.load(model, abort.signal, tell);
+    if (abort.signal.aborted) {
+      this.#host.unload(model.id);
+      abort.signal.throwIfAborted();
+    }
+    this.#ready.set(model.id, info);
+    this.#host.loaded(info);
+    tell({ model: model.id, phase: "ready", bytes: info.fileBytes ?? 0, ...(info.fileBytes === undefined ? {} : { total: info.fileBytes }) });
+    return info;
+  }
+
+  #stop(id: string, load: Load): void {
+    if (this.#loading.get(id) !== load) return;
+    this.#loading.delete(id);
+    load.abort.abort();
+  }
+}
+
+function rejectOnAbort(signal: AbortSignal): { promise: Promise<never>; forget: () => void } {
+  let forget = (): void => undefined;
+  const promise = new Promise<never>((_, reject) => {
+    const abort = (): void => reject(signal.reason as Error);
+    signal.addEventListener("abort", abort, { once: true });
+    forget = () => signal.removeEventListener("abort", abort);
+  });
+  return { promise, forget };
+}

@@ -1,0 +1,52 @@
+import type { ErrorBody } from "./errors.js";
+import type { Completion, CompletionChunk, CompletionParams, DeviceInfo, DeviceKind, LoadProgress, MemoryStats, ModelInfo } from "./types.js";
+
+/** A {@link ModelSource} in a form that crosses the worker boundary. */
+export interface WireModel {
+  id: string;
+  url?: string;
+  file?: Blob;
+  sha256?: string;
+  contextLength?: number;
+  /** Bearer token for this model's address. */
+  token?: string;
+}
+
+/** From page to worker. Every request carries an `id` that its answers repeat. */
+export type Request =
+  | { type: "start"; id: number; device: DeviceKind; wasmUrl?: string }
+  | { type: "load"; id: number; model: WireModel }
+  | { type: "complete"; id: number; model: WireModel; params: CompletionParams; window: number }
+  | { type: "tokenize"; id: number; model: WireModel; text: string }
+  | { type: "detokenize"; id: number; model: WireModel; ids: number[] }
+  | { type: "unload"; id: number; model: string }
+  | { type: "memory"; id: number }
+  /** The consumer took `count` chunks: as many more may be sent. */
+  | { type: "credit"; id: number; count: number }
+  | { type: "cancel"; id: number };
+
+/** What an answer of each kind of request carries. */
+export interface Results {
+  start: DeviceInfo;
+  load: ModelInfo;
+  complete: Completion | undefined;
+  tokenize: number[];
+  detokenize: string;
+  unload: undefined;
+  memory: MemoryStats;
+}
+
+/** The requests that get exactly one `result` or `error`. */
+export type Call = Extract<Request, { type: keyof Results }>;
+
+/** From worker to page. */
+export type Reply =
+  | { type: "progress"; id: number; progress: LoadProgress }
+  | { type: "chunk"; id: number; chunk: CompletionChunk }
+  | { type: "loaded"; info: ModelInfo }
+  | { type: "result"; id: number; value: unknown }
+  | { type: "error"; id: number; error: ErrorBody }
+  /** The call ended because it was cancelled. */
+  | { type: "cancelled"; id: number }
+  /** The worker can do nothing more: every call fails with this, and the page starts another. */
+  | { type: "fatal"; error: ErrorBody };

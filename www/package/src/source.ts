@@ -1,0 +1,110 @@
+import { errorBody, type ErrorBody } from "./errors.js";
+import type { WireModel } from "./messages.js";
+
+/** A model file, read once from front to back. The runtime calls `next` until it has what it needs. */
+export interface ForwardSource {
+  /** Size of the file in bytes, where known. */
+  readonly size: number | undefined;
+  /** The next bytes, or undefined at the end. */
+  next(): Promise<Uint8Array | undefined>;
+}
+
+/** A source that remembers why it failed, in the contract's terms, and can be let go. */
+export interface ModelFile extends ForwardSource {
+  readonly failure: ErrorBody | undefined;
+  close(): Promise<void>;
+}
+
+/** Opens a model's file. Rejects with an {@link ErrorBody} or with what `signal` was aborted for. */
+export async function openModel(model: WireModel, signal: AbortSignal, onBytes: (bytes: number, total?: number) => void): Promise<ModelFile> {
+  if (model.file !== undefined) return new StreamSource(model.file.stream(), model.file.size, "the given file", signal, onBytes);
+  const url = model.url ?? "";
+  const response = await request(url, model.token, signal);
+  if (!response.ok || response.body === null) {
+    await response.body?.cancel();
+    throw errorBody("download_failed", `GET ${url} answered ${response.status} ${response.statusText}`.trimEnd() + "; expected 200.");
+  }
+  return new StreamSource(response.body, contentLength(response), url, signal, onBytes);
+}
+
+async function request(url: string, token: string | undefined, signal: AbortSignal): Promise<Response> {
+  const headers = token !== undefined && mayCarryToken(url) ? { authorization: `Bearer ${token}` } : {};
+  try {
+    return await fetch(url, { headers, signal });
+  } catch (error) {
+    if (signal.aborted) throw error;
+    throw errorBody("download_failed", `GET ${url} failed: ${message(error)}.`);
+  }
+}
+
+/** A token must not travel in the clear to another machine. */
+function mayCarryToken(url: string): boolean {
+  const { protocol, origin } = new URL(url);
+  return protocol === "https:" || origin === globalThis.location?.origin;
+}
+
+/** The size of the decoded body; a compressed one has another length than its header says. */
+function contentLength(response: Response): number | undefined {
+  const length = response.headers.get("content-length");
+  if (length === null || response.headers.has("content-encoding")) return undefined;
+  const size = Number(length);
+  return Number.isSafeInteger(size) ? size : undefined;
+}
+
+class StreamSource implements ModelFile {
+  readonly size: number | undefined;
+  failure: ErrorBody | undefined;
+  readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
+  readonly #name: string;
+  readonly #signal: AbortSignal;
+  readonly #onBytes: (bytes: number, total?: number) => void;
+  #bytes = 0;
+
+  constructor(
+    stream: ReadableStream<Uint8Array>,
+    size: number | undefined,
+    name: string,
+    signal: AbortSignal,
+    onBytes: (bytes: number, total?: number) => void,
+  ) {
+    this.#reader = stream.getReader();
+    this.size = size;
+    this.#name = name;
+    this.#signal = signal;
+    this.#onBytes = onBytes;
+  }
+
+  async next(): Promise<Uint8Array | undefined> {
+    this.#signal.throwIfAborted();
+    try {
+      const { done, value } = await this.#reader.read();
+      this.#signal.throwIfAborted();
+      if (done) {
+        this.#checkEnd();
+        return undefined;
+      }
+      this.#bytes += value.byteLength;
+      this.#onBytes(this.#bytes, this.size);
+      return value;
+    } catch (error) {
+      if (!this.#signal.aborted) {
+        this.failure ??= errorBody("download_failed", `Reading ${this.#name} failed after ${this.#bytes} bytes: ${message(error)}.`);
+      }
+      throw error;
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#reader.cancel().catch(() => undefined); // It may have failed before, which `failure` tells.
+  }
+
+  #checkEnd(): void {
+    if (this.size !== undefined && this.#bytes < this.size) {
+      throw new Error(`the stream ended, ${this.size} bytes were announced`);
+    }
+  }
+}
+
+function message(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

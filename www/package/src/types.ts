@@ -1,0 +1,249 @@
+/** Types of the completion contract. Rust's `cinderlm-protocol` is the authority; these mirror it. */
+
+/** A model's prompt: text, several texts, token ids, or several lists of token ids. */
+export type Prompt = string | string[] | number[] | number[][];
+
+/** Fields of a completion request. Unknown fields are rejected by name. */
+export interface CompletionParams {
+  /** Id of a registered model. It is loaded first when it is not in memory yet. */
+  model: string;
+  /** What to continue. Default: the model's own start of a document. */
+  prompt?: Prompt | null;
+  /** Text that follows the completion; only for models with fill-in-the-middle tokens. */
+  suffix?: string | null;
+  /** Tokens to generate at most. Default 16; 0 only together with `echo`. */
+  max_tokens?: number | null;
+  /** Choices per prompt, 1 to 128. Default 1. */
+  n?: number | null;
+  /** Generate this many (at most 20) and return the `n` likeliest. Not with `stream` when greater than `n`. */
+  best_of?: number | null;
+  /** Put the prompt's text before the completion. */
+  echo?: boolean | null;
+  /** Report log-probabilities of the sampled token and of this many likeliest ones, 0 to 5. */
+  logprobs?: number | null;
+  /** 0 (greedy) to 2. Default 1. */
+  temperature?: number | null;
+  /** Nucleus sampling: the smallest set of tokens with this mass, 0 to 1. Default 1. */
+  top_p?: number | null;
+  /** Per earlier occurrence in this choice, -2 to 2. */
+  frequency_penalty?: number | null;
+  /** Once for tokens that occurred in this choice, -2 to 2. */
+  presence_penalty?: number | null;
+  /** Token id to bias, -100 (ban) to 100 (force). */
+  logit_bias?: Record<string, number> | null;
+  /** Makes sampling repeatable. A safe integer or a 64-bit BigInt. */
+  seed?: number | bigint | null;
+  /** Up to four strings that end the completion; they are never part of its text. */
+  stop?: string | string[] | null;
+  /** Stream chunks instead of returning one completion. */
+  stream?: boolean | null;
+  /** Only with `stream`. */
+  stream_options?: StreamOptions | null;
+  /** Name of the end user, handed on to hooks. */
+  user?: string | null;
+}
+
+/** Options of a streamed completion. */
+export interface StreamOptions {
+  /** Close the stream with a chunk that has no choices and the totals in `usage`. */
+  include_usage?: boolean | null;
+  /** Accepted for compatibility; text that never leaves the process needs no padding. */
+  include_obfuscation?: boolean | null;
+}
+
+/** A request that asks for a stream. */
+export interface StreamingCompletionParams extends CompletionParams {
+  stream: true;
+}
+
+/** A request that asks for one whole completion. */
+export interface WholeCompletionParams extends CompletionParams {
+  stream?: false | null;
+}
+
+/** Why a choice ended: the model or a stop string (`stop`), or `max_tokens` (`length`). */
+export type FinishReason = "stop" | "length";
+
+/** Log-probabilities, natural logarithm, in four arrays of one length. */
+export interface Logprobs {
+  /** Text of each token; `bytes:\xe2\x80` where it is no valid UTF-8 by itself. */
+  tokens: string[];
+  /** Null for the first token of an echoed prompt; -9999 stands for minus infinity. */
+  token_logprobs: (number | null)[];
+  /** The likeliest tokens and the sampled one, best first; null with `logprobs: 0`. */
+  top_logprobs: (Record<string, number> | null)[] | null;
+  /** Where each token starts, in UTF-16 code units of prompt + text. */
+  text_offset: number[];
+}
+
+/** One of the answers to a prompt. */
+export interface CompletionChoice {
+  /** Prompt index times `n`, plus the number of the choice. */
+  index: number;
+  text: string;
+  logprobs: Logprobs | null;
+  finish_reason: FinishReason;
+}
+
+/** A part of a choice, as it streams. */
+export interface CompletionChunkChoice {
+  index: number;
+  text: string;
+  logprobs: Logprobs | null;
+  /** Null until the choice ends. */
+  finish_reason: FinishReason | null;
+}
+
+/** Token counts of a request. */
+export interface Usage {
+  prompt_tokens: number;
+  completion_tokens: number;
+  total_tokens: number;
+}
+
+/** Where and how fast a completion ran. */
+export interface CinderInfo {
+  ran_on: "local" | "remote";
+  device: "webgpu" | "cpu";
+  timings: Timings;
+}
+
+/** How long the parts of a request took, in milliseconds. */
+export interface Timings {
+  /** Waiting for its turn. */
+  queue_millis: number;
+  /** Loading the model, where this request had to wait for that. */
+  load_millis: number;
+  /** Feeding the prompts. */
+  prompt_millis: number;
+  /** From the request's start to its first token; null when none was generated. */
+  first_token_millis: number | null;
+  /** Generating. */
+  decode_millis: number;
+  /** Generated tokens per second of `decode_millis`; null when there was nothing to measure. */
+  tokens_per_second: number | null;
+}
+
+/** A whole completion. */
+export interface Completion {
+  id: string;
+  object: "text_completion";
+  /** Unix time, seconds. */
+  created: number;
+  model: string;
+  system_fingerprint: string;
+  choices: CompletionChoice[];
+  usage: Usage;
+  cinderlm: CinderInfo;
+}
+
+/** A streamed part of a completion. */
+export interface CompletionChunk {
+  id: string;
+  object: "text_completion";
+  created: number;
+  model: string;
+  system_fingerprint: string;
+  choices: CompletionChunkChoice[];
+  /** Present with `include_usage`: null, and the totals on the last chunk. */
+  usage?: Usage | null;
+  /** On the last chunk. */
+  cinderlm?: CinderInfo;
+}
+
+/** The device to run on: `auto` takes WebGPU where a real adapter offers it, and the CPU elsewhere. */
+export type DeviceKind = "auto" | "webgpu" | "cpu";
+
+/** A model that requests may name. Exactly one of `url` and `file` is given. */
+export interface ModelSource {
+  /** The name that requests use. */
+  id: string;
+  /** Where the GGUF file is; relative addresses are resolved against the page. */
+  url?: string | URL;
+  /** The GGUF file itself. */
+  file?: Blob;
+  /** Hexadecimal SHA-256 of the file; a file that differs is refused with `integrity_mismatch`. */
+  sha256?: string;
+  /** Use at most this many tokens of context. */
+  contextLength?: number;
+}
+
+/** What is known of a registered model. */
+export interface ModelInfo {
+  id: string;
+  loaded: boolean;
+  /** Set once loaded. */
+  architecture?: string;
+  contextLength?: number;
+  vocabularySize?: number;
+  fileBytes?: number;
+}
+
+/** Progress of loading a model. */
+export interface LoadProgress {
+  model: string;
+  phase: "runtime" | "download" | "ready";
+  /** Bytes of the model file read so far. */
+  bytes: number;
+  /** Bytes in all, where the source tells. */
+  total?: number;
+}
+
+/** Which device runs, and why it was chosen. */
+export interface DeviceInfo {
+  kind: "webgpu" | "cpu";
+  /** The adapter's name, or `cpu`. */
+  name: string;
+  /** Why this one: a sentence for people. */
+  reason: string;
+  /** Name of the Web Lock that the worker holds while it lives. @internal */
+  lock?: string;
+}
+
+/** Memory that the runtime holds, in bytes. */
+export interface MemoryStats {
+  /** Size of the WebAssembly memory; it never shrinks. */
+  wasmBytes: number;
+  /** Size of all live WebGPU buffers. */
+  gpuBytes: number;
+}
+
+/** Receives what the library has to say; `console` is one. */
+export interface Logger {
+  debug(message: string): void;
+  info(message: string): void;
+  warn(message: string): void;
+  error(message: string): void;
+}
+
+/** Options of a {@link Cinder}. */
+export interface CinderOptions {
+  /** Default `auto`. */
+  device?: DeviceKind;
+  /** Models that requests may name. */
+  models?: ModelSource[];
+  /**
+   * Bearer token for downloading weights. Sent with `https:` (or same-origin) model addresses only; the browser drops it on a
+   * redirect to another origin. Never logged, never stored.
+   */
+  token?: string;
+  /** Called while models load. */
+  onProgress?: (progress: LoadProgress) => void;
+  /** Default: silent. */
+  logger?: Logger;
+  /** Where `worker.js` is, when it is not beside `index.js`. */
+  workerUrl?: string | URL;
+  /** Where `cinderlm.wasm` is, when it is not beside `worker.js`. */
+  wasmUrl?: string | URL;
+}
+
+/** Options of one call. */
+export interface CallOptions {
+  /** Aborting it stops the work within one token and rejects with `AbortError`. */
+  signal?: AbortSignal;
+}
+
+/** Options of {@link Cinder.load}. */
+export interface LoadOptions extends CallOptions {
+  onProgress?: (progress: LoadProgress) => void;
+}

@@ -1,0 +1,216 @@
+/// <reference lib="webworker" />
+import initWasm, * as wasm from "../generated/cinderlm_wasm.js";
+import { chooseDevice, type GpuLike } from "./device.js";
+import { errorBody, isErrorBody, type ErrorBody } from "./errors.js";
+import { ModelLoader } from "./loader.js";
+import type { Reply, Request } from "./messages.js";
+import { openModel } from "./source.js";
+import type { Completion, CompletionChunk, DeviceInfo, MemoryStats, ModelInfo } from "./types.js";
+
+type CompleteRequest = Extract<Request, { type: "complete" }>;
+
+/** A call that runs, and how to stop it or let it go on. */
+interface Running {
+  abort: AbortController;
+  addCredit(count: number): void;
+}
+
+const running = new Map<number, Running>();
+let failed = false;
+
+const loader = new ModelLoader({
+  async load(model, signal, onProgress): Promise<ModelInfo> {
+    const file = await openModel(model, signal, (bytes, total) =>
+      onProgress({ model: model.id, phase: "download", bytes, ...(total === undefined ? {} : { total }) }),
+    );
+    try {
+      const options = {
+        ...(model.contextLength === undefined ? {} : { contextLength: model.contextLength }),
+        ...(model.sha256 === undefined ? {} : { sha256: model.sha256 }),
+      };
+      const info = (await wasm.load(model.id, file, options)) as Omit<ModelInfo, "id" | "loaded">;
+      return { id: model.id, loaded: true, ...info };
+    } catch (error) {
+      signal.throwIfAborted();
+      throw file.failure ?? error;
+    } finally {
+      await file.close();
+    }
+  },
+  unload: (id) => wasm.unload(id),
+  loaded: (info) => send({ type: "loaded", info }),
+});
+
+function send(reply: Reply): void {
+  if (!failed || reply.type === "fatal") postMessage(reply);
+}
+
+/** The runtime cannot go on: the page is told once and starts another worker. */
+function fatal(error: ErrorBody): void {
+  if (failed) return;
+  failed = true;
+  send({ type: "fatal", error });
+}
+
+function report(id: number, error: unknown, signal: AbortSignal): void {
+  if (error instanceof WebAssembly.RuntimeError) {
+    fatal(errorBody("internal", `The runtime stopped: ${wasm.panicMessage() ?? error.message}.`));
+  } else if (signal.aborted) {
+    send({ type: "cancelled", id });
+  } else if (isErrorBody(error)) {
+    if (error.code === "device_lost") fatal(error);
+    else send({ type: "error", id, error });
+  } else {
+    send({ type: "error", id, error: errorBody("internal", error instanceof Error ? `${error.name}: ${error.message}` : String(error)) });
+  }
+}
+
+async function start(request: Extract<Request, { type: "start" }>): Promise<DeviceInfo> {
+  watchDevices();
+  const choice = await chooseDevice(request.device, (navigator as { gpu?: GpuLike }).gpu);
+  const response = fetch(request.wasmUrl ?? new URL("./cinderlm.wasm", import.meta.url));
+  try {
+    await initWasm({ module_or_path: response });
+  } catch (error) {
+    throw errorBody("internal", `The WebAssembly module could not be loaded: ${String(error)}.`);
+  }
+  await wasm.initialize(choice.kind, choice.software, choice.name);
+  const lock = await holdLock();
+  return { kind: choice.kind, name: choice.name, reason: choice.reason, ...(lock === undefined ? {} : { lock }) };
+}
+
+/** Holds a lock as long as this worker lives, so that the page notices its end. Resolves to the lock's name. */
+function holdLock(): Promise<string | undefined> {
+  if (navigator.locks === undefined) return Promise.resolve(undefined);
+  const name = `cinderlm-worker-${crypto.randomUUID()}`;
+  return new Promise((resolve) => {
+    navigator.locks
+      .request(name, () => {
+        resolve(name);
+        return new Promise(() => undefined);
+      })
+      .catch(() => resolve(undefined));
+  });
+}
+
+/** Hears of the loss of any device that the runtime makes. */
+function watchDevices(): void {
+  const adapter = globalThis.GPUAdapter?.prototype;
+  if (adapter === undefined) return;
+  const requestDevice = adapter.requestDevice;
+  adapter.requestDevice = async function (this: GPUAdapter, descriptor?: GPUDeviceDescriptor): Promise<GPUDevice> {
+    const device = await requestDevice.call(this, descriptor);
+    void device.lost.then((info) => fatal(errorBody("device_lost", `The GPU device was lost (${info.reason}): ${info.message}`)));
+    return device;
+  };
+}
+
+async function complete(request: CompleteRequest, signal: AbortSignal, credits: Credits): Promise<Completion | undefined> {
+  const { id, params } = request;
+  wasm.validate(params); // Before a download: a wrong request needs none.
+  const loadMillis = await loadTimed(request, signal);
+  const iterator = wasm.complete(params);
+  const stop = (): void => void iterator.return();
+  signal.addEventListener("abort", stop, { once: true });
+  try {
+    signal.throwIfAborted();
+    for (;;) {
+      await credits.take();
+      signal.throwIfAborted();
+      const { done, value } = (await iterator.next()) as IteratorResult<CompletionChunk | Completion, undefined>;
+      signal.throwIfAborted();
+      if (done) return undefined;
+      if (value.cinderlm !== undefined) value.cinderlm.timings.load_millis = loadMillis;
+      if (params.stream !== true) return value as Completion;
+      send({ type: "chunk", id, chunk: value as CompletionChunk });
+    }
+  } finally {
+    signal.removeEventListener("abort", stop);
+    stop();
+    iterator.free();
+  }
+}
+
+/** Loads the model unless it is there; resolves to the milliseconds that this took. */
+async function loadTimed(request: CompleteRequest, signal: AbortSignal): Promise<number> {
+  if (loader.isReady(request.model.id)) return 0;
+  const start = performance.now();
+  await loader.load(request.model, signal, (progress) => send({ type: "progress", id: request.id, progress }));
+  return performance.now() - start;
+}
+
+/** Chunks that may still be sent before the consumer has to take some. */
+class Credits {
+  #left: number;
+  #wake: (() => void) | undefined;
+
+  constructor(left: number, signal: AbortSignal) {
+    this.#left = left;
+    signal.addEventListener("abort", () => this.#wake?.(), { once: true });
+  }
+
+  add(count: number): void {
+    this.#left += count;
+    this.#wake?.();
+  }
+
+  async take(): Promise<void> {
+    if (this.#left <= 0) await new Promise<void>((resolve) => (this.#wake = resolve));
+    this.#wake = undefined;
+    this.#left -= 1;
+  }
+}
+
+async function answer(request: Exclude<Request, { type: "credit" | "cancel" }>, signal: AbortSignal, credits: Credits): Promise<unknown> {
+  const progress = (load: Parameters<Parameters<ModelLoader["load"]>[2]>[0]): void => send({ type: "progress", id: request.id, progress: load });
+  switch (request.type) {
+    case "start":
+      return start(request);
+    case "load":
+      return loader.load(request.model, signal, progress);
+    case "complete":
+      return complete(request, signal, credits);
+    case "tokenize":
+      await loader.load(request.model, signal, progress);
+      return Array.from(wasm.tokenize(request.model.id, request.text));
+    case "detokenize":
+      await loader.load(request.model, signal, progress);
+      return wasm.detokenize(request.model.id, request.ids);
+    case "unload":
+      return loader.unload(request.model);
+    case "memory":
+      return wasm.memoryStats() as MemoryStats;
+  }
+}
+
+async function handle(request: Request): Promise<void> {
+  const { id } = request;
+  if (request.type === "cancel") {
+    running.get(id)?.abort.abort();
+    return;
+  }
+  if (request.type === "credit") {
+    running.get(id)?.addCredit(request.count);
+    return;
+  }
+  const abort = new AbortController();
+  const credits = new Credits(request.type === "complete" ? request.window : 0, abort.signal);
+  running.set(id, { abort, addCredit: (count) => credits.add(count) });
+  try {
+    send({ type: "result", id, value: await answer(request, abort.signal, credits) });
+  } catch (error) {
+    report(id, error, abort.signal);
+  } finally {
+    running.delete(id);
+  }
+}
+
+addEventListener("message", (event: MessageEvent<Request>) => void handle(event.data));
+addEventListener("error", (event) => {
+  event.preventDefault();
+  fatal(errorBody("internal", `The worker failed: ${event.message}.`));
+});
+addEventListener("unhandledrejection", (event) => {
+  event.preventDefault();
+  fatal(errorBody("internal", `The worker failed: ${String(event.reason)}.`));
+});

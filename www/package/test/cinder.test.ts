@@ -1,0 +1,225 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Cinder } from "../src/cinder.js";
+import type { WorkerLike } from "../src/connection.js";
+import { CompletionError, errorBody } from "../src/errors.js";
+import type { Reply, Request } from "../src/messages.js";
+import type { CinderOptions, CompletionChunk } from "../src/types.js";
+
+/** A worker that answers from a script. */
+class FakeWorker implements WorkerLike {
+  readonly received: Request[] = [];
+  terminated = false;
+  readonly #listeners: ((event: MessageEvent<Reply>) => void)[] = [];
+  readonly #failures: ((event: Event) => void)[] = [];
+
+  constructor(readonly script: (request: Request, worker: FakeWorker) => void) {}
+
+  postMessage(message: Request): void {
+    const copy = structuredClone(message);
+    this.received.push(copy);
+    queueMicrotask(() => this.script(copy, this));
+  }
+  terminate(): void {
+    this.terminated = true;
+  }
+  addEventListener(type: string, listener: ((event: MessageEvent<Reply>) => void) & ((event: Event) => void)): void {
+    if (type === "message") this.#listeners.push(listener);
+    if (type === "error") this.#failures.push(listener);
+  }
+  reply(reply: Reply): void {
+    for (const listener of this.#listeners) listener({ data: reply } as MessageEvent<Reply>);
+  }
+  fail(): void {
+    for (const listener of this.#failures) listener({ preventDefault: () => undefined } as Event);
+  }
+}
+
+class TestCinder extends Cinder {
+  readonly workers: FakeWorker[] = [];
+  script: FakeWorker["script"] = () => undefined;
+
+  protected override createWorker(): WorkerLike {
+    const worker = new FakeWorker((request, self) => {
+      if (request.type === "start") self.reply({ type: "result", id: request.id, value: { kind: "cpu", name: "cpu", reason: "test." } });
+      else this.script(request, self);
+    });
+    this.workers.push(worker);
+    return worker;
+  }
+}
+
+function make(options: CinderOptions = {}, script?: FakeWorker["script"]): TestCinder {
+  const cinder = new TestCinder({ models: [{ id: "tale", url: "https://example.test/tale.gguf" }], ...options });
+  if (script !== undefined) cinder.script = script;
+  return cinder;
+}
+
+function chunk(text: string): CompletionChunk {
+  const choices = [{ index: 0, text, logprobs: null, finish_reason: null }];
+  return { id: "cmpl-1", object: "text_completion", created: 0, model: "tale", system_fingerprint: "f", choices };
+}
+
+const settle = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 0));
+
+test("nothing starts before the first call", () => {
+  const cinder = make();
+  assert.deepEqual(cinder.models(), [{ id: "tale", loaded: false }]);
+  assert.equal(cinder.workers.length, 0);
+});
+
+for (const [name, options] of [
+  ["no source", { models: [{ id: "a" }] }],
+  ["two sources", { models: [{ id: "a", url: "https://example.test/a", file: new Blob([]) }] }],
+  ["no id", { models: [{ id: "", url: "https://example.test/a" }] }],
+  ["a bad hash", { models: [{ id: "a", url: "https://example.test/a", sha256: "xyz" }] }],
+  ["a bad context length", { models: [{ id: "a", url: "https://example.test/a", contextLength: 0 }] }],
+  ["an unknown device", { device: "tpu" as "cpu" }],
+] satisfies [string, CinderOptions][]) {
+  test(`options are checked: ${name}`, () => {
+    assert.throws(() => new Cinder(options), TypeError);
+  });
+}
+
+for (const [name, model, code] of [
+  ["unknown", "saga", "model_not_found"],
+  ["missing", undefined, "invalid_type"],
+  ["null", null, "invalid_type"],
+  ["a number", 7, "invalid_type"],
+] as const) {
+  test(`a model that is ${name} is refused without a worker`, async () => {
+    const cinder = make();
+    await assert.rejects(cinder.complete({ model: model as string }), (error) => {
+      assert.ok(error instanceof CompletionError);
+      assert.equal(error.code, code);
+      assert.equal(error.param, "model");
+      return true;
+    });
+    assert.equal(cinder.workers.length, 0);
+  });
+}
+
+test("an error keeps its code and param across the boundary", async () => {
+  const body = { ...errorBody("out_of_range", "n: expected 1..128, got 0.", "n"), retry_after: 2 };
+  const cinder = make({}, (request, worker) => worker.reply({ type: "error", id: (request as { id: number }).id, error: body }));
+  await assert.rejects(cinder.complete({ model: "tale", n: 0 }), (error) => {
+    assert.ok(error instanceof CompletionError && error instanceof Error);
+    assert.deepEqual(
+      { status: error.status, type: error.type, code: error.code, param: error.param, message: error.message, retry_after: error.retry_after },
+      body,
+    );
+    return true;
+  });
+});
+
+test("a stream resolves at its first chunk, gives credit as chunks are taken, and ends", async () => {
+  const cinder = make({}, (request, worker) => {
+    if (request.type !== "complete") return;
+    for (const text of ["a", "b"]) worker.reply({ type: "chunk", id: request.id, chunk: chunk(text) });
+    worker.reply({ type: "result", id: request.id, value: undefined });
+  });
+  let text = "";
+  for await (const part of await cinder.complete({ model: "tale", stream: true })) text += part.choices[0]?.text;
+  assert.equal(text, "ab");
+  const credits = cinder.workers[0]?.received.filter((request) => request.type === "credit") ?? [];
+  assert.deepEqual(credits.map((request) => request.type === "credit" && request.count), [1, 1]);
+});
+
+test("an error before the first chunk rejects the call, one after it the iteration", async () => {
+  const early = make({}, (request, worker) => {
+    if (request.type === "complete") worker.reply({ type: "error", id: request.id, error: errorBody("invalid_type", "no", "stop") });
+  });
+  await assert.rejects(early.complete({ model: "tale", stream: true }), { code: "invalid_type" });
+  const late = make({}, (request, worker) => {
+    if (request.type !== "complete") return;
+    worker.reply({ type: "chunk", id: request.id, chunk: chunk("a") });
+    worker.reply({ type: "error", id: request.id, error: errorBody("internal", "no") });
+  });
+  const stream = await late.complete({ model: "tale", stream: true });
+  assert.equal((await stream.next()).value?.choices[0]?.text, "a");
+  await assert.rejects(stream.next(), { code: "internal" });
+});
+
+test("break sends one cancel", async () => {
+  const cinder = make({}, (request, worker) => {
+    if (request.type === "complete") worker.reply({ type: "chunk", id: request.id, chunk: chunk("a") });
+  });
+  for await (const part of await cinder.complete({ model: "tale", stream: true })) {
+    assert.equal(part.choices[0]?.text, "a");
+    break;
+  }
+  assert.equal(cinder.workers[0]?.received.filter((request) => request.type === "cancel").length, 1);
+});
+
+test("aborting rejects with AbortError at once, whole or streamed, and cancels in the worker", async () => {
+  for (const stream of [false, true]) {
+    const cinder = make();
+    const controller = new AbortController();
+    const call = cinder.complete({ model: "tale", stream }, { signal: controller.signal });
+    await settle();
+    controller.abort();
+    await assert.rejects(call, { name: "AbortError" });
+    assert.deepEqual(cinder.workers[0]?.received.map(({ type }) => type), ["start", "complete", "cancel"]);
+  }
+});
+
+test("a signal that was aborted before costs nothing", async () => {
+  const cinder = make();
+  await assert.rejects(cinder.complete({ model: "tale" }, { signal: AbortSignal.abort() }), { name: "AbortError" });
+  assert.equal(cinder.workers.length, 0);
+});
+
+test("a dead worker fails its calls; the next call starts another", async () => {
+  const cinder = make();
+  const calls = [cinder.complete({ model: "tale" }), cinder.complete({ model: "tale", stream: true })];
+  await settle();
+  cinder.workers[0]?.fail();
+  for (const call of calls) await assert.rejects(call, { code: "internal" });
+  assert.equal(cinder.workers[0]?.terminated, true);
+  cinder.script = (request, worker) => worker.reply({ type: "result", id: (request as { id: number }).id, value: [1, 2] });
+  assert.deepEqual(await cinder.tokenize("tale", "x"), [1, 2]);
+  assert.equal(cinder.workers.length, 2);
+});
+
+test("a lost device fails its calls with device_lost, and no model counts as loaded", async () => {
+  const cinder = make({}, (request, worker) => {
+    if (request.type === "load") {
+      worker.reply({ type: "loaded", info: { id: "tale", loaded: true } });
+      worker.reply({ type: "result", id: request.id, value: { id: "tale", loaded: true } });
+    } else if (request.type === "complete") {
+      worker.reply({ type: "fatal", error: errorBody("device_lost", "gone") });
+    }
+  });
+  await cinder.load("tale");
+  assert.equal(cinder.models()[0]?.loaded, true);
+  await assert.rejects(cinder.complete({ model: "tale" }), { code: "device_lost", status: 500 });
+  assert.equal(cinder.models()[0]?.loaded, false);
+});
+
+test("dispose rejects what runs and what comes later", async () => {
+  const cinder = make();
+  const call = cinder.complete({ model: "tale" });
+  await settle();
+  await cinder.dispose();
+  await assert.rejects(call, /disposed/);
+  await assert.rejects(cinder.complete({ model: "tale" }), /disposed/);
+});
+
+test("a value that cannot be cloned is an invalid_type, and the next call works", async () => {
+  const cinder = make({}, (request, worker) => {
+    if (request.type === "complete") worker.reply({ type: "result", id: request.id, value: { choices: [] } });
+  });
+  await assert.rejects(cinder.complete({ model: "tale", prompt: (() => "x") as unknown as string }), { code: "invalid_type" });
+  assert.deepEqual(await cinder.complete({ model: "tale" }), { choices: [] });
+});
+
+test("the token goes along with addresses, never with files", async () => {
+  const cinder = make(
+    { token: "secret", models: [{ id: "tale", url: "https://example.test/a" }, { id: "local", file: new Blob(["x"]) }] },
+    (request, worker) => worker.reply({ type: "result", id: (request as { id: number }).id, value: [] }),
+  );
+  await cinder.tokenize("tale", "x");
+  await cinder.tokenize("local", "x");
+  const tokens = cinder.workers[0]?.received.flatMap((request) => (request.type === "tokenize" ? [request.model.token] : []));
+  assert.deepEqual(tokens, ["secret", undefined]);
+});

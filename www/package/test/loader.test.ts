@@ -1,0 +1,100 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { ModelLoader } from "../src/loader.js";
+import type { LoadProgress, ModelInfo } from "../src/types.js";
+
+const model = { id: "tale", url: "https://example.test/tale.gguf" };
+const never = new AbortController().signal;
+
+function host() {
+  const log: string[] = [];
+  const gates: PromiseWithResolvers[] = [];
+  const loader = new ModelLoader({
+    load(wire, signal, onProgress): Promise<ModelInfo> {
+      log.push(`load ${wire.id}`);
+      onProgress({ model: wire.id, phase: "download", bytes: 1 });
+      const gate = withResolvers(wire.id);
+      signal.addEventListener("abort", () => {
+        log.push("aborted");
+        gate.reject(signal.reason);
+      });
+      gates.push(gate);
+      return gate.promise;
+    },
+    unload: (id) => void log.push(`unload ${id}`),
+    loaded: (info) => void log.push(`loaded ${info.id}`),
+  });
+  return { loader, log, gates };
+}
+
+interface PromiseWithResolvers {
+  promise: Promise<ModelInfo>;
+  resolve(): void;
+  reject(reason: unknown): void;
+}
+
+function withResolvers(id: string): PromiseWithResolvers {
+  let resolve = (): void => undefined;
+  let reject: (reason: unknown) => void = () => undefined;
+  const promise = new Promise<ModelInfo>((yes, no) => {
+    resolve = () => yes({ id, loaded: true, fileBytes: 9 });
+    reject = no;
+  });
+  return { promise, resolve, reject };
+}
+
+const quiet = (): void => undefined;
+
+test("two calls share one load, and a third finds it done", async () => {
+  const { loader, log, gates } = host();
+  const both = [loader.load(model, never, quiet), loader.load(model, never, quiet)];
+  gates[0]?.resolve();
+  await Promise.all(both);
+  await loader.load(model, never, quiet);
+  assert.deepEqual(log, ["load tale", "loaded tale"]);
+});
+
+test("giving up stops the load only when nobody else waits", async () => {
+  const { loader, log, gates } = host();
+  const first = new AbortController();
+  const second = new AbortController();
+  const loads = [loader.load(model, first.signal, quiet), loader.load(model, second.signal, quiet)];
+  first.abort();
+  await assert.rejects(loads[0] as Promise<ModelInfo>, { name: "AbortError" });
+  assert.deepEqual(log, ["load tale"]);
+  second.abort();
+  await assert.rejects(loads[1] as Promise<ModelInfo>, { name: "AbortError" });
+  assert.deepEqual(log, ["load tale", "aborted"]);
+  const again = loader.load(model, never, quiet);
+  gates[1]?.resolve();
+  assert.equal((await again).loaded, true);
+});
+
+test("a failed load is tried afresh by the next call", async () => {
+  const { loader, log, gates } = host();
+  const failing = loader.load(model, never, quiet);
+  gates[0]?.reject(new Error("cut"));
+  await assert.rejects(failing, /cut/);
+  const again = loader.load(model, never, quiet);
+  gates[1]?.resolve();
+  await again;
+  assert.deepEqual(log, ["load tale", "load tale", "loaded tale"]);
+});
+
+test("unloading while loading stops the load, and its callers hear of it", async () => {
+  const { loader, log } = host();
+  const loading = loader.load(model, never, quiet);
+  loader.unload("tale");
+  await assert.rejects(loading, { name: "AbortError" });
+  assert.deepEqual(log, ["load tale", "aborted"]);
+});
+
+test("progress ends with ready, for every listener", async () => {
+  const { loader, gates } = host();
+  const phases: LoadProgress["phase"][][] = [[], []];
+  const loads = phases.map((seen) => loader.load(model, never, ({ phase }) => seen.push(phase)));
+  gates[0]?.resolve();
+  await Promise.all(loads);
+  assert.deepEqual(phases[0]?.at(-1), "ready");
+  assert.deepEqual(phases[1]?.at(-1), "ready");
+});
