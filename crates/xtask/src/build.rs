@@ -1,0 +1,163 @@
+//! The npm package, from Rust to `www/package/dist/`.
+//!
+//! cargo links the wasm module, wasm-bindgen writes its JavaScript side, wasm-opt shrinks it, and the package's own build
+//! bundles the rest. cargo knows by itself what is up to date; the later steps keep stamps.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use wasm_bindgen_cli_support::Bindgen;
+
+use crate::fingerprint::Fingerprint;
+use crate::section::check_no_command_exports;
+use crate::setup::npm;
+use crate::setup::toolchain::{TARGET, WasmToolchain};
+use crate::shell::{run, step};
+use crate::workspace::Workspace;
+
+/// The module's name, in files and in the JavaScript that imports it.
+const MODULE: &str = "cinderlm_wasm";
+
+/// What wasm-opt does. The features are named one by one: with all of them on it writes a module that browsers refuse.
+const WASM_OPT: &[&str] = &[
+    "-Oz",
+    "--strip-debug",
+    "--strip-producers",
+    "--enable-simd",
+    "--enable-bulk-memory",
+    "--enable-reference-types",
+    "--enable-nontrapping-float-to-int",
+    "--enable-sign-ext",
+    "--enable-mutable-globals",
+    "--enable-multivalue",
+];
+
+/// How the wasm module is compiled.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// What ships: small, and slow to build.
+    Full,
+    /// For daily work: fast to build, some ten times larger.
+    Quick,
+}
+
+impl Profile {
+    pub(crate) fn new(quick: bool) -> Self {
+        if quick { Self::Quick } else { Self::Full }
+    }
+
+    /// The cargo profile.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Full => "wasm",
+            Self::Quick => "quick",
+        }
+    }
+
+    fn describe(self) -> &'static str {
+        match self {
+            Self::Full => "optimised; a quarter of an hour the first time",
+            Self::Quick => "quick; ten minutes the first time",
+        }
+    }
+}
+
+/// The wasm module as it goes into the package.
+pub(crate) fn bound_module(workspace: &Workspace) -> PathBuf {
+    workspace.generated().join(format!("{MODULE}_bg.wasm"))
+}
+
+/// Builds the whole package.
+pub(crate) fn package(workspace: &Workspace, profile: Profile) -> Result<()> {
+    npm::install(workspace)?;
+    let toolchain = WasmToolchain::provide()?;
+    let linked = link(workspace, toolchain, profile)?;
+    bind(workspace, &linked, profile)?;
+    bundle(workspace)
+}
+
+/// Compiles and links the wasm crate.
+fn link(workspace: &Workspace, toolchain: WasmToolchain, profile: Profile) -> Result<PathBuf> {
+    step(&format!(
+        "compiling the wasm module ({})",
+        profile.describe()
+    ));
+    run(toolchain
+        .cargo(workspace, "build")
+        .args(["--profile", profile.name()]))?;
+    Ok(workspace
+        .wasm_target()
+        .join(TARGET)
+        .join(profile.name())
+        .join(format!("{MODULE}.wasm")))
+}
+
+/// Makes the module's JavaScript side and, for the full profile, shrinks the module.
+fn bind(workspace: &Workspace, linked: &Path, profile: Profile) -> Result<()> {
+    let generated = workspace.generated();
+    let stamp = generated.join(".stamp");
+    let fingerprint = Fingerprint::default()
+        .with_text(profile.name())
+        .with_text(&WASM_OPT.join(" "))
+        .with_path(linked)?
+        .with_path(&workspace.root.join("Cargo.lock"))?;
+    if fingerprint.matches(&stamp) {
+        return Ok(());
+    }
+    let module = fs::read(linked).with_context(|| format!("cannot read {}", linked.display()))?;
+    check_no_command_exports(&module)?;
+
+    step("wasm-bindgen: the module's JavaScript side");
+    if generated.exists() {
+        fs::remove_dir_all(&generated)?;
+    }
+    let mut bindgen = Bindgen::new();
+    bindgen
+        .input_bytes(MODULE, module)
+        .web(true)?
+        .typescript(true)
+        .generate(&generated)?;
+    if profile == Profile::Full {
+        shrink(workspace, &bound_module(workspace))?;
+    }
+    fingerprint.write(&stamp)
+}
+
+fn shrink(workspace: &Workspace, module: &Path) -> Result<()> {
+    step("wasm-opt: shrinking the module (about a minute)");
+    let shrunk = module.with_extension("shrunk");
+    let wasm_opt = workspace.root.join("node_modules/.bin/wasm-opt");
+    run(Command::new(wasm_opt)
+        .args(WASM_OPT)
+        .arg(module)
+        .arg("-o")
+        .arg(&shrunk))?;
+    fs::rename(&shrunk, module)?;
+    Ok(())
+}
+
+/// Runs the package's own build.
+fn bundle(workspace: &Workspace) -> Result<()> {
+    let package = workspace.package();
+    let stamp = workspace.dist().join(".stamp");
+    let mut fingerprint = Fingerprint::default();
+    for input in [
+        "src",
+        "scripts",
+        "generated",
+        "package.json",
+        "tsconfig.json",
+        "build.mjs",
+        "../../package-lock.json",
+    ] {
+        fingerprint = fingerprint.with_path(&package.join(input))?;
+    }
+    if fingerprint.matches(&stamp) {
+        return Ok(());
+    }
+    step("npm run build: the package, into www/package/dist/");
+    run(npm::npm(&package).args(["run", "build"]))?;
+    fingerprint.write(&stamp)
+}

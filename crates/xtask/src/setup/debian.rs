@@ -1,0 +1,53 @@
+//! Installing Debian packages.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use crate::shell::{find_program, run, step, succeeds};
+
+/// Nothing of the user's is removed to make room: some of Debian's Rust packages exclude one another.
+const INSTALL: &[&str] = &["install", "--yes", "--no-install-recommends", "--no-remove"];
+
+/// Whether this is a Debian system: its derivatives name some of the packages differently.
+pub(crate) fn is_debian() -> bool {
+    fs::read_to_string("/etc/os-release")
+        .is_ok_and(|text| text.lines().any(|line| line == "ID=debian"))
+        && find_program(&["apt-get"]).is_some()
+}
+
+/// The command that a person would run.
+pub(crate) fn install_command(packages: &[&str]) -> String {
+    format!("sudo apt-get install {}", packages.join(" "))
+}
+
+/// Installs packages with apt-get, through sudo unless run as root.
+pub(crate) fn install(packages: &[&str], reason: &str) -> Result<()> {
+    step(&format!(
+        "installing {} with apt-get: {reason}",
+        packages.join(", ")
+    ));
+    let by_hand = || format!("run `{}` and try again", install_command(packages));
+    // Package lists may never have been fetched (as in a container), or be so old that the files they name are gone.
+    if apt_get(INSTALL, packages).is_ok() {
+        return Ok(());
+    }
+    apt_get(&["update"], &[]).with_context(by_hand)?;
+    apt_get(INSTALL, packages).with_context(by_hand)
+}
+
+fn apt_get(arguments: &[&str], packages: &[&str]) -> Result<()> {
+    let is_root = succeeds(Command::new("sh").args(["-c", "[ \"$(id -u)\" = 0 ]"]));
+    let mut command = if is_root {
+        Command::new("apt-get")
+    } else {
+        let mut sudo = Command::new("sudo");
+        sudo.args(["--preserve-env=DEBIAN_FRONTEND", "apt-get"]);
+        sudo
+    };
+    run(command
+        .args(arguments)
+        .args(packages)
+        .env("DEBIAN_FRONTEND", "noninteractive"))
+}

@@ -1,0 +1,108 @@
+//! Every test there is: Rust, TypeScript, browsers.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Args;
+
+use crate::setup::browsers::{self, Browser};
+use crate::setup::{model, npm};
+use crate::shell::{cargo, run_through, step};
+use crate::workspace::Workspace;
+use crate::{arrows, build, size, tidy};
+
+/// Names the model file to tests.
+const MODEL_VARIABLE: &str = "CINDERLM_MODEL";
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Run the Rust tests.
+    #[arg(long)]
+    native: bool,
+    /// Run the TypeScript tests.
+    #[arg(long)]
+    ts: bool,
+    /// Run the browser tests.
+    #[arg(long)]
+    browser: bool,
+    /// Test the quickly compiled wasm module instead of the one that ships.
+    #[arg(long)]
+    quick: bool,
+}
+
+/// Runs the parts that were asked for; all of them when none was.
+pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
+    let all = !(arguments.native || arguments.ts || arguments.browser);
+    if all {
+        tidy::formatting(workspace)?;
+        arrows::check(workspace)?;
+    }
+    if all || arguments.native {
+        native(workspace)?;
+    }
+    let profile = build::Profile::new(arguments.quick);
+    if all || arguments.ts || arguments.browser {
+        build::package(workspace, profile)?;
+    }
+    if all && profile == build::Profile::Full {
+        size::check(workspace)?;
+    }
+    if all || arguments.ts {
+        step("TypeScript tests");
+        run_through(npm::npm(&workspace.package()).arg("test"))?;
+    }
+    if all || arguments.browser {
+        in_browsers(workspace)?;
+    }
+    Ok(())
+}
+
+fn native(workspace: &Workspace) -> Result<()> {
+    let model = model::provide(workspace)?;
+    let driver = browsers::software_vulkan()?;
+    step("Rust tests (the first build takes ten minutes)");
+    let mut command = cargo();
+    command
+        .current_dir(&workspace.root)
+        .args(["test", "--workspace"]);
+    run_through(command.env(MODEL_VARIABLE, model).envs(driver))
+}
+
+fn in_browsers(workspace: &Workspace) -> Result<()> {
+    let mut command = Command::new("node");
+    // One file at a time: every test wants all cores for its model.
+    command
+        .current_dir(&workspace.root)
+        .args(["--test", "--test-concurrency=1"])
+        .args(test_files(workspace)?);
+    command
+        .env(MODEL_VARIABLE, model::provide(workspace)?)
+        .envs(browsers::software_vulkan()?);
+    for browser in [Browser::Chromium, Browser::Firefox] {
+        command.env(browser.variable(), browser.provide(workspace)?);
+    }
+    step("browser tests");
+    run_through(&mut command)
+}
+
+fn test_files(workspace: &Workspace) -> Result<Vec<PathBuf>> {
+    let folder = workspace.e2e();
+    let mut files = Vec::new();
+    for entry in
+        fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?
+    {
+        let path = entry?.path();
+        if path.to_string_lossy().ends_with(".test.mjs") {
+            files.push(path);
+        }
+    }
+    ensure!(
+        !files.is_empty(),
+        "no browser tests in {}",
+        folder.display()
+    );
+    files.sort();
+    Ok(files)
+}

@@ -1,0 +1,61 @@
+//! Everything that is checked by reading the code instead of running it, and the size of what ships.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::setup::npm;
+use crate::setup::toolchain::WasmToolchain;
+use crate::shell::{cargo, run as run_command, step};
+use crate::workspace::Workspace;
+use crate::{arrows, build, size};
+
+/// Runs every check.
+pub(crate) fn run(workspace: &Workspace) -> Result<()> {
+    formatting(workspace)?;
+    arrows::check(workspace)?;
+    step("clippy, native");
+    let native = [
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ];
+    run_command(cargo().current_dir(&workspace.root).args(native))?;
+    clippy_wasm(workspace)?;
+    build::package(workspace, build::Profile::Full)?;
+    size::check(workspace)?;
+    types(workspace)
+}
+
+/// `cargo fmt --check`.
+pub(crate) fn formatting(workspace: &Workspace) -> Result<()> {
+    step("formatting");
+    run_command(
+        cargo()
+            .current_dir(&workspace.root)
+            .args(["fmt", "--all", "--check"]),
+    )
+}
+
+/// clippy as the browser sees the code, under a second configuration that bans what would block the worker's only thread.
+/// The idea is rerun's (`scripts/clippy_wasm`).
+fn clippy_wasm(workspace: &Workspace) -> Result<()> {
+    step("clippy, wasm: nothing may block");
+    let configuration = workspace.root.join("crates/wasm");
+    let mut command = WasmToolchain::provide()?.clippy(workspace, &configuration)?;
+    run_command(command.args(["--", "-D", "warnings"]))
+}
+
+fn types(workspace: &Workspace) -> Result<()> {
+    npm::install(workspace)?;
+    step("tsc: types of the npm package");
+    let tsc = workspace.root.join("node_modules/.bin/tsc");
+    run_command(
+        Command::new(tsc)
+            .current_dir(workspace.package())
+            .arg("--noEmit"),
+    )
+}

@@ -1,0 +1,61 @@
+//! Where things are in the checkout.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+/// The checkout and the folder that build products go to.
+pub(crate) struct Workspace {
+    pub(crate) root: PathBuf,
+    /// cargo's target folder: `target/`, or what `CARGO_TARGET_DIR` names.
+    pub(crate) target: PathBuf,
+}
+
+impl Workspace {
+    /// Finds the checkout from the folder that `cargo run` reports, so that a cached binary never points at an old checkout.
+    pub(crate) fn locate() -> Result<Self> {
+        let manifest = env::var_os("CARGO_MANIFEST_DIR")
+            .context("run this through `./x` or `cargo xtask`, which say where the checkout is")?;
+        let root = Path::new(&manifest)
+            .ancestors()
+            .nth(2)
+            .context("the xtask crate is not two folders below the root of the checkout")?
+            .to_path_buf();
+        let target = match env::var_os("CARGO_TARGET_DIR") {
+            Some(folder) => env::current_dir()?.join(folder),
+            None => root.join("target"),
+        };
+        Ok(Self { root, target })
+    }
+
+    /// Build products of the wasm side, apart from the native ones: the two use different compilers and flags.
+    pub(crate) fn wasm_target(&self) -> PathBuf {
+        self.target.join("wasm")
+    }
+
+    /// Downloaded model files.
+    pub(crate) fn models(&self) -> PathBuf {
+        self.target.join("models")
+    }
+
+    /// The npm package.
+    pub(crate) fn package(&self) -> PathBuf {
+        self.root.join("www/package")
+    }
+
+    /// What wasm-bindgen writes, and the package's build reads.
+    pub(crate) fn generated(&self) -> PathBuf {
+        self.package().join("generated")
+    }
+
+    /// The finished package.
+    pub(crate) fn dist(&self) -> PathBuf {
+        self.package().join("dist")
+    }
+
+    /// The browser harness and its tests.
+    pub(crate) fn e2e(&self) -> PathBuf {
+        self.root.join("tests/e2e")
+    }
+}

@@ -1,0 +1,84 @@
+// Chromium and Firefox behind one small interface, so that a test is written once.
+import { existsSync } from "node:fs";
+import { delimiter, join } from "node:path";
+
+export const BROWSERS = ["chromium", "firefox"];
+
+const CHROMIUM_FLAGS = [
+  "--no-sandbox",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+  "--enable-unsafe-webgpu",
+];
+
+const FIREFOX_PREFERENCES = {
+  "dom.webgpu.enabled": true,
+  "gfx.webgpu.ignore-blocklist": true,
+};
+
+/**
+ * Starts a browser without a window.
+ *
+ * With `software`, WebGPU runs in software whatever the machine has: SwiftShader in Chromium, Mesa's lavapipe in Firefox (which
+ * `VK_ICD_FILENAMES` must name). `CHROMIUM` and `FIREFOX` name the programs when they are not on PATH.
+ *
+ * Returns `{ name, newPage(url), close() }`; a page has `evaluate(function, argument)`, `expose(name, function)`, `errors` (console
+ * errors and uncaught exceptions so far) and `close()`.
+ */
+export async function launch(name, { software = true } = {}) {
+  const browser = name === "chromium" ? await launchChromium(software) : await launchFirefox();
+  return {
+    name,
+    newPage: async (url) => wrapPage(await browser.newPage(), url),
+    close: () => browser.close(),
+  };
+}
+
+async function launchChromium(software) {
+  const { chromium } = await import("playwright-core");
+  const executablePath = program("CHROMIUM", ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"]);
+  const args = software ? [...CHROMIUM_FLAGS, "--use-webgpu-adapter=swiftshader"] : CHROMIUM_FLAGS;
+  return chromium.launch({ ...(executablePath === undefined ? {} : { executablePath }), args });
+}
+
+async function launchFirefox() {
+  const { default: puppeteer } = await import("puppeteer-core");
+  const executablePath = program("FIREFOX", ["firefox-esr", "firefox"]);
+  if (executablePath === undefined) throw new Error("Firefox was not found: set FIREFOX to where it is");
+  return puppeteer.launch({
+    browser: "firefox",
+    executablePath,
+    headless: true,
+    extraPrefsFirefox: FIREFOX_PREFERENCES,
+    // A software GPU can keep a call waiting for longer than the default of three minutes.
+    protocolTimeout: 30 * 60_000,
+  });
+}
+
+function program(variable, names) {
+  const given = process.env[variable];
+  if (given !== undefined) return given;
+  const folders = (process.env.PATH ?? "").split(delimiter);
+  return names.flatMap((name) => folders.map((folder) => join(folder, name))).find((path) => existsSync(path));
+}
+
+async function wrapPage(page, url) {
+  const errors = [];
+  page.on("pageerror", (error) => errors.push(String(error)));
+  page.on("console", (message) => {
+    if (message.type() === "error") errors.push(message.text());
+  });
+  // Playwright's own limit on waiting is for interfaces; a model may take its time.
+  page.setDefaultTimeout(0);
+  await page.goto(url);
+  await page.waitForFunction(() => globalThis.cinderlm !== undefined);
+  return {
+    errors,
+    evaluate: (run, argument) => page.evaluate(run, argument),
+    expose: (name, run) => page.exposeFunction(name, run),
+    close: () => page.close(),
+  };
+}

@@ -1,0 +1,150 @@
+// A static file server on this machine, with byte ranges, and faults on request.
+import { createReadStream } from "node:fs";
+import { stat } from "node:fs/promises";
+import { createServer } from "node:http";
+import { dirname, extname, join, normalize, sep } from "node:path";
+import { pipeline } from "node:stream/promises";
+import { fileURLToPath } from "node:url";
+
+const here = dirname(fileURLToPath(import.meta.url));
+export const dist = join(here, "../../www/package/dist");
+
+const TYPES = {
+  ".html": "text/html; charset=utf-8",
+  ".js": "text/javascript; charset=utf-8",
+  ".mjs": "text/javascript; charset=utf-8",
+  ".json": "application/json",
+  ".map": "application/json",
+  ".ts": "text/plain; charset=utf-8",
+  ".wasm": "application/wasm",
+  ".gguf": "application/octet-stream",
+};
+
+/**
+ * Serves `/dist/` (the built package), `/page/` (what this folder gives to pages), and what `files` names.
+ *
+ * `files` maps an address such as `/models/a.gguf` to a file or a Buffer; `/` is `/page/page.html`. With `isolated`, pages are
+ * cross-origin isolated. `fault(path, { status, cutAt, chunkDelayMillis, times })` spoils answers to that address: another
+ * status, the connection cut after so many bytes, or a pause before each 64 KiB; `times` many times (default: until cleared).
+ */
+export async function serve({ port = 0, files = {}, isolated = false, log } = {}) {
+  const faults = new Map();
+  const server = createServer((request, response) => {
+    answer(request, response).catch((error) => {
+      // A browser that leaves a page, or a test that aborts, closes connections early: nobody is left to tell.
+      if (!response.destroyed) response.destroy(error);
+    });
+  });
+
+  async function answer(request, response) {
+    const path = decodeURIComponent(new URL(request.url, "http://localhost").pathname);
+    log?.(`${request.method} ${path}`);
+    response.setHeader("Cache-Control", "no-store");
+    if (isolated) {
+      response.setHeader("Cross-Origin-Opener-Policy", "same-origin");
+      response.setHeader("Cross-Origin-Embedder-Policy", "require-corp");
+    }
+    const fault = takeFault(path);
+    if (fault?.status !== undefined) return end(response, fault.status);
+    if (request.method !== "GET" && request.method !== "HEAD") return end(response, 405);
+    const source = await open(path);
+    if (source === undefined) return end(response, 404);
+    const range = parseRange(request.headers.range, source.size);
+    if (range === undefined) {
+      response.setHeader("Content-Range", `bytes */${source.size}`);
+      return end(response, 416);
+    }
+    response.writeHead(range.partial ? 206 : 200, {
+      "Content-Type": TYPES[extname(path === "/" ? "page.html" : path)] ?? "application/octet-stream",
+      "Content-Length": range.end - range.start,
+      "Accept-Ranges": "bytes",
+      ...(range.partial ? { "Content-Range": `bytes ${range.start}-${range.end - 1}/${source.size}` } : {}),
+    });
+    if (request.method === "HEAD") return response.end();
+    if (fault === undefined) return pipeline(source.read(range.start, range.end), response);
+    await sendSpoiled(response, source.read(range.start, range.end), fault);
+  }
+
+  function takeFault(path) {
+    const fault = faults.get(path);
+    if (fault !== undefined && --fault.times <= 0) faults.delete(path);
+    return fault;
+  }
+
+  async function open(path) {
+    const given = files[path];
+    if (given instanceof Uint8Array) return fromBytes(given);
+    const file = given ?? localFile(path);
+    if (file === undefined) return undefined;
+    const info = await stat(file).catch(() => undefined);
+    if (!info?.isFile()) return undefined;
+    return {
+      size: info.size,
+      // Reads that are empty are not asked for: createReadStream cannot express one.
+      read: (start, end) => (end > start ? createReadStream(file, { start, end: end - 1, highWaterMark: 1 << 18 }) : []),
+    };
+  }
+
+  await new Promise((resolve, reject) => server.once("error", reject).listen(port, "127.0.0.1", resolve));
+  return {
+    url: `http://localhost:${server.address().port}`,
+    files,
+    fault: (path, fault) => void faults.set(path, { times: Infinity, ...fault }),
+    clearFaults: () => faults.clear(),
+    close: () => {
+      server.closeAllConnections();
+      return new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+function end(response, status) {
+  response.writeHead(status, { "Content-Type": "text/plain" });
+  response.end(`${status}\n`);
+}
+
+function localFile(path) {
+  const [folder, rest] =
+    path === "/" ? [join(here, "page"), "page.html"]
+    : path.startsWith("/dist/") ? [dist, path.slice("/dist/".length)]
+    : path.startsWith("/page/") ? [join(here, "page"), path.slice("/page/".length)]
+    : [];
+  if (folder === undefined) return undefined;
+  const file = normalize(join(folder, rest));
+  return file.startsWith(folder + sep) ? file : undefined;
+}
+
+function* slices(bytes) {
+  for (let start = 0; start < bytes.length; start += 1 << 16) yield bytes.subarray(start, start + (1 << 16));
+}
+
+function fromBytes(bytes) {
+  return { size: bytes.length, read: (start, end) => slices(bytes.subarray(start, end)) };
+}
+
+/** A single range as browsers send it; undefined when it cannot be met. */
+function parseRange(header, size) {
+  const whole = { start: 0, end: size, partial: false };
+  const match = /^bytes=(\d*)-(\d*)$/.exec(header ?? "");
+  if (match === null || (match[1] === "" && match[2] === "")) return whole;
+  const start = match[1] === "" ? Math.max(0, size - Number(match[2])) : Number(match[1]);
+  const last = match[1] === "" || match[2] === "" ? size - 1 : Math.min(Number(match[2]), size - 1);
+  return start <= last ? { start, end: last + 1, partial: true } : undefined;
+}
+
+async function sendSpoiled(response, chunks, { cutAt = Infinity, chunkDelayMillis = 0 }) {
+  let left = cutAt;
+  for await (const chunk of chunks) {
+    if (chunkDelayMillis > 0) await new Promise((resolve) => setTimeout(resolve, chunkDelayMillis));
+    if (response.destroyed) return;
+    const part = chunk.subarray(0, left);
+    if (!response.write(part)) await new Promise((resolve) => response.once("drain", resolve).once("close", resolve));
+    left -= part.length;
+    if (left <= 0) {
+      // Let what was written leave first, so that the cut is where it was asked for.
+      setTimeout(() => response.destroy(), 20);
+      return;
+    }
+  }
+  response.end();
+}
