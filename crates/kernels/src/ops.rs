@@ -154,7 +154,7 @@ pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, epsilon: f32, profile: Profile)
 
 /// Product with packed weights: `y = x w^T + bias`.
 ///
-/// On the CPU, activations are rounded to 8 bits per block of 32 when the weights are quantised; everywhere else products are f32.
+/// On the CPU, activations are rounded to 16 bits per block of 32 when the weights are quantised; everywhere else products are f32.
 /// The order of additions depends on the shape of `w` and the profile, not on the number of rows.
 ///
 /// # Shapes

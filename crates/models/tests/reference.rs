@@ -8,9 +8,9 @@ use common::{On, argmax, feed, max_difference, model, reference};
 /// Float weights, and quantised ones on the GPU, which computes in single precision: rounding only.
 const EXACT: f32 = 1e-3;
 
-/// Quantised weights on the CPU, where activations are rounded to 8 bits per block of 32. The logits of these random models have a
+/// Quantised weights on the CPU, where activations are rounded to 16 bits per block of 32. The logits of these random models have a
 /// standard deviation of 1.
-const ROUNDED: f32 = 0.12;
+const ROUNDED: f32 = 2e-3;
 
 /// Every fixture, and its largest absolute difference on the CPU.
 const FIXTURES: [(&str, f32); 10] = [

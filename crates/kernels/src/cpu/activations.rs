@@ -1,4 +1,4 @@
-//! Activations rounded to 8 bits, in the form that products with quantised weights read.
+//! Activations rounded to 16 bits, in the form that products with quantised weights read.
 
 use super::simd::{F32x4, I16x8, I32x4};
 
@@ -6,13 +6,15 @@ use super::simd::{F32x4, I16x8, I32x4};
 pub(super) const BLOCK: usize = 32;
 /// Values under one sum, at the finest.
 const GROUP: usize = 16;
-/// Below this a block counts as zero, so that `127 / max` stays finite.
+/// The largest quantum. With weights of at most 8 bits, 32 products of such size add up in 32 bits.
+pub(super) const MAX_QUANTUM: i16 = i16::MAX;
+/// Below this a block counts as zero, so that `MAX_QUANTUM / max` stays finite.
 const SMALLEST_MAX: f32 = 1e-30;
 
-/// The quanta of a block, -127..=127, already widened to 16 bits.
+/// The quanta of a block, `-MAX_QUANTUM..=MAX_QUANTUM`.
 pub(super) type Quanta = [[i16; 8]; 4];
 
-/// Rows of activations rounded to 8 bits. Keeps its memory from use to use.
+/// Rows of activations rounded to 16 bits. Keeps its memory from use to use.
 #[derive(Debug, Default)]
 pub(super) struct QuantizedRows {
     blocks_per_row: usize,
@@ -27,7 +29,7 @@ pub(super) struct QuantizedRows {
 pub(super) struct QuantizedRow<'a> {
     /// Block by block.
     pub(super) quanta: &'a [Quanta],
-    /// The scale of each block: `max|x| / 127`.
+    /// The scale of each block: `max|x| / MAX_QUANTUM`.
     pub(super) scales: &'a [f32],
     /// `scale * sum of quanta` of each block: what a minimum or a zero point per block of 32 multiplies.
     pub(super) block_sums: &'a [f32],
@@ -83,7 +85,7 @@ fn quantize_block(x: &[[f32; 4]; 8], quanta: &mut [[i16; 8]; 4]) -> (f32, [i32; 
         };
         return (scale, [0; 2]);
     }
-    let inverse = F32x4::splat(127.0 / largest);
+    let inverse = F32x4::splat(f32::from(MAX_QUANTUM) / largest);
     let rounded = x.map(|lanes| (lanes * inverse).round().to_i32());
     for (quanta, pair) in quanta.iter_mut().zip(rounded.as_chunks::<2>().0) {
         pair[0].narrow(pair[1]).store(quanta);
@@ -93,7 +95,7 @@ fn quantize_block(x: &[[f32; 4]; 8], quanta: &mut [[i16; 8]; 4]) -> (f32, [i32; 
         let sums: I32x4 = I16x8::load(&quanta[0]).dot(ones) + I16x8::load(&quanta[1]).dot(ones);
         sums.to_array().iter().sum::<i32>()
     };
-    (largest / 127.0, [half(&quanta[..2]), half(&quanta[2..])])
+    (largest / f32::from(MAX_QUANTUM), [half(&quanta[..2]), half(&quanta[2..])])
 }
 
 #[cfg(test)]
@@ -101,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rounds_to_the_nearest_of_255_steps() {
+    fn rounds_to_the_nearest_step() {
         let x: Vec<f32> = (0..96)
             .map(|i| (i as f32 * 0.37).sin() * (1.0 + i as f32))
             .collect();
@@ -112,7 +114,7 @@ mod tests {
             let (quanta, scale) = (row.quanta[b].as_flattened(), row.scales[b]);
             for (&q, x) in quanta.iter().zip(x) {
                 assert!(
-                    (f32::from(q) * scale - x).abs() <= scale * 0.500_01,
+                    (f32::from(q) * scale - x).abs() <= scale * 0.51,
                     "{x} became {q} times {scale}"
                 );
             }
@@ -154,8 +156,8 @@ mod tests {
         rows.quantize(&[[1.0; 64], [2.0; 64], [-4.0; 64]].concat(), 64);
         for (row, value) in [1.0, 2.0, -4.0f32].into_iter().enumerate() {
             let row = rows.row(row);
-            assert_eq!(row.scales, [value.abs() / 127.0; 2]);
-            assert_eq!(row.quanta, [[[127 * value.signum() as i16; 8]; 4]; 2]);
+            assert_eq!(row.scales, [value.abs() / f32::from(MAX_QUANTUM); 2]);
+            assert_eq!(row.quanta, [[[MAX_QUANTUM * value.signum() as i16; 8]; 4]; 2]);
         }
     }
 }

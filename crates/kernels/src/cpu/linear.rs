@@ -24,7 +24,7 @@ const RUN: usize = 16;
 /// - `bias`: `[n_rows]`
 /// - `y`: `[rows, n_rows]`
 ///
-/// Quantised weights meet activations rounded to 8 bits, float weights meet them as they are (see the module's doc). Up to four rows of
+/// Quantised weights meet activations rounded to 16 bits, float weights meet them as they are (see the module's doc). Up to four rows of
 /// `x` share each unpacked block of weights, which changes no result.
 ///
 /// # Panics
@@ -148,7 +148,7 @@ fn fill(rows: &mut impl RowProducts, bias: Option<&[f32]>, y: &mut [f32], n_outp
     }
 }
 
-/// Quantised weights with activations rounded to 8 bits.
+/// Quantised weights with activations rounded to 16 bits.
 struct QuantizedWeights<'a, P> {
     weights: PackedRows<'a>,
     x: &'a QuantizedRows,

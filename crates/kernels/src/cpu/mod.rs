@@ -6,10 +6,11 @@
 //! once for values, a slot being `block * block_tokens + offset`; [`StepRows`] says which slots a row writes and reads.
 //!
 //! # Rounding
-//! A product with quantised weights rounds its activations first: each block of 32 to signed 8-bit integers, `round(x * 127 / max|x|)`,
-//! ties to even, under one f32 scale `max|x| / 127`. Weights are used exactly as stored: quanta multiply quanta as integers, without
-//! rounding, and only the scaled block sums are floats. So per output the error against exact arithmetic is at most
-//! `sum over blocks of (max|x| / 254) * sum|w|`, plus f32 round-off. A block whose largest activation is below 1e-30 counts as zero;
+//! A product with quantised weights rounds its activations first: each block of 32 to signed 16-bit integers, `round(x * 32767 / max|x|)`,
+//! ties to even, under one f32 scale `max|x| / 32767`. Weights are used exactly as stored: quanta multiply quanta as integers, without
+//! rounding, and only the scaled block sums are floats. Sixteen bits cost nothing over eight: WebAssembly's widest integer dot product
+//! takes 16-bit operands, so weights and activations are widened to them in any case. So per output the error against exact arithmetic is at most
+//! `sum over blocks of (max|x| / 65534) * sum|w|`, plus f32 round-off. A block whose largest activation is below 1e-30 counts as zero;
 //! one that holds an infinity or NaN makes the row's outputs NaN. Products with float weights (F32, F16, BF16)
 //! and everything else are f32 throughout.
 //!
@@ -53,7 +54,7 @@ use std::cell::RefCell;
 /// Room that kernels reuse from call to call.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    /// Activations rounded to 8 bits, for [`linear`].
+    /// Activations rounded to 16 bits, for [`linear`].
     activations: activations::QuantizedRows,
     /// Scales of a few rows of weights, for [`linear`] and [`embed`].
     scales: scales::Scales,

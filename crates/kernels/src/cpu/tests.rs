@@ -46,7 +46,7 @@ fn product(x: &[f32], weights: &PackedTensor, bias: Option<&[f32]>) -> Vec<f32> 
     y
 }
 
-/// How far an output may be from the exact one: half a step of the 8-bit activations against each weight, and f32 round-off.
+/// How far an output may be from the exact one: half a step of the 16-bit activations against each weight, and f32 round-off.
 fn tolerance(weights: &PackedTensor, w: &[f32], x: &[f32]) -> f64 {
     let size = |w: &[f32], x: f32| w.iter().map(|w| f64::from((w * x).abs())).sum::<f64>();
     let round_off: f64 = w
@@ -60,7 +60,7 @@ fn tolerance(weights: &PackedTensor, w: &[f32], x: &[f32]) -> f64 {
     round_off
         + w.chunks(32)
             .zip(x.chunks(32))
-            .map(|(w, x)| size(w, largest(x) / 254.0))
+            .map(|(w, x)| size(w, largest(x) / 65_534.0))
             .sum::<f64>()
 }
 
@@ -98,7 +98,7 @@ fn linear_is_within_half_a_step_of_its_activations() {
     }
 }
 
-/// With activations that 8 bits hold exactly, nothing but f32 round-off is left: no term can hide in the rounding.
+/// With activations that 16 bits hold exactly, nothing but f32 round-off is left: no term can hide in the rounding.
 #[test]
 fn linear_is_exact_up_to_round_off_on_whole_activations() {
     let mut noise = Noise::new(3);
@@ -107,9 +107,9 @@ fn linear_is_exact_up_to_round_off_on_whole_activations() {
         let x: Vec<f32> = (0..n_cols)
             .map(|i| {
                 if i % 32 == 5 {
-                    127.0
+                    32_767.0 / 256.0
                 } else {
-                    (noise.unit() * 127.0).round()
+                    (noise.unit() * 32_767.0).round() / 256.0
                 }
             })
             .collect();

@@ -40,7 +40,8 @@ pub(super) fn launch(
     let spec = LinearSpec {
         layout,
         lanes: profile.linear_lanes,
-        rows_per_unit: profile.linear_rows,
+        // A software adapter runs masked rows too: a single row must not pay for a tile of them.
+        rows_per_unit: profile.linear_rows.min(n_x.next_power_of_two()),
     };
     let (count_y, count_z) = spread(n_x.div_ceil(spec.rows_per_unit));
     let client = x.client.clone();

@@ -4,7 +4,7 @@
 //!
 //! # Tolerances
 //! A product may be off by 2e-6 of the largest it could be, `sum|x| * max|w|` of the row: f32 round-off in any order. On the CPU, whose
-//! kernels round activations to 8 bits, quantised products may be off by `max|x| / 254 * sum|w|` besides, the most that rounding can
+//! kernels round activations to 16 bits, quantised products may be off by `max|x| / 65534 * sum|w|` besides, the most that rounding can
 //! amount to. All else may be off by 2e-6, absolutely for results that do not grow with their inputs and relative to the largest input
 //! otherwise.
 

@@ -56,7 +56,7 @@ pub(super) async fn linear(
                 .fold(0.0f32, |largest, value| largest.max(value.abs()));
             2e-6 * (x_sum * largest + 1.0)
                 + if rounded {
-                    x_largest / 254.0 * sum
+                    x_largest / 65_534.0 * sum
                 } else {
                     0.0
                 }

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, DeviceKind};
 use cinderlm_kernels::Profile;
 use cinderlm_models::{
     CausalLm, Feed, LoadOptions, LoadedModel, LogitsFor, ModelError, SequenceId, load_model,
@@ -29,7 +29,7 @@ impl On {
     pub(crate) fn device(self) -> (Device, Profile) {
         match self {
             Self::Cpu => (Device::flex(), Profile::cpu()),
-            Self::Gpu => (Device::webgpu(Default::default()), Profile::software()),
+            Self::Gpu => (Device::wgpu(DeviceKind::DefaultDevice), Profile::software()),
         }
     }
 }
