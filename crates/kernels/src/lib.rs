@@ -16,6 +16,7 @@ mod flex;
 mod matrix;
 mod ops;
 mod profile;
+mod readback;
 pub mod reference;
 #[cfg(feature = "testing")]
 pub mod selftest;
@@ -27,4 +28,5 @@ pub use error::KernelError;
 pub use matrix::PackedMatrix;
 pub use ops::{AttentionParams, LanguageOps, RopeLayout, RopeParams, attention, embed, linear, rms_norm, rope_append, swiglu};
 pub use profile::Profile;
+pub use readback::{finish_uploads, read};
 pub use step::{Step, StepRow};

@@ -18,7 +18,7 @@ pub struct StepRow {
 }
 
 /// Words that a row takes in the step's data.
-pub const ROW_WORDS: usize = 4;
+pub(crate) const ROW_WORDS: usize = 4;
 
 /// The rows of one forward step on a device, with the block tables of their sequences.
 ///

@@ -6,7 +6,7 @@ use cinderlm_models::{CausalLm, LogitsFor};
 use common::{On, argmax, feed, max_difference, model, reference};
 
 /// Float weights, and quantised ones on the GPU, which computes in single precision: rounding only.
-const EXACT: f32 = 1e-3;
+const EXACT: f32 = 1e-4;
 
 /// Quantised weights on the CPU, where activations are rounded to 16 bits per block of 32. The logits of these random models have a
 /// standard deviation of 1.

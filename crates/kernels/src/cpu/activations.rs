@@ -95,7 +95,10 @@ fn quantize_block(x: &[[f32; 4]; 8], quanta: &mut [[i16; 8]; 4]) -> (f32, [i32; 
         let sums: I32x4 = I16x8::load(&quanta[0]).dot(ones) + I16x8::load(&quanta[1]).dot(ones);
         sums.to_array().iter().sum::<i32>()
     };
-    (largest / f32::from(MAX_QUANTUM), [half(&quanta[..2]), half(&quanta[2..])])
+    (
+        largest / f32::from(MAX_QUANTUM),
+        [half(&quanta[..2]), half(&quanta[2..])],
+    )
 }
 
 #[cfg(test)]
@@ -157,7 +160,10 @@ mod tests {
         for (row, value) in [1.0, 2.0, -4.0f32].into_iter().enumerate() {
             let row = rows.row(row);
             assert_eq!(row.scales, [value.abs() / f32::from(MAX_QUANTUM); 2]);
-            assert_eq!(row.quanta, [[[MAX_QUANTUM * value.signum() as i16; 8]; 4]; 2]);
+            assert_eq!(
+                row.quanta,
+                [[[MAX_QUANTUM * value.signum() as i16; 8]; 4]; 2]
+            );
         }
     }
 }

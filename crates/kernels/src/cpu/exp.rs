@@ -12,8 +12,8 @@ pub(super) fn exp(x: F32x4) -> F32x4 {
     let splat = F32x4::splat;
     let x = x.max(splat(-87.3)).min(splat(88.3));
     let n = (x * splat(std::f32::consts::LOG2_E)).round();
-    // The first part has few enough bits that its product with n is exact.
-    let r = x - n * splat(0.693_359_375) - n * splat(-2.121_944_4e-4);
+    // ln 2 = 355/512 - 2.12e-4; the first part has few enough bits that its product with n is exact.
+    let r = x - n * splat(355.0 / 512.0) - n * splat(-2.121_944_4e-4);
     let coefficients = [
         1.0 / 5040.0,
         1.0 / 720.0,

@@ -9,24 +9,24 @@
 #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
 mod portable;
 #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
-pub use portable::{Bytes, F32x4, I16x8, I32x4};
+pub(crate) use portable::{Bytes, F32x4, I16x8, I32x4};
 
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod wasm32;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-pub use wasm32::{Bytes, F32x4, I16x8, I32x4};
+pub(crate) use wasm32::{Bytes, F32x4, I16x8, I32x4};
 
 impl F32x4 {
     /// The four lanes added up as `(l0 + l1) + (l2 + l3)`.
     #[inline(always)]
-    pub fn sum(self) -> f32 {
+    pub(crate) fn sum(self) -> f32 {
         let [a, b, c, d] = self.to_array();
         (a + b) + (c + d)
     }
 
     /// The largest lane; NaN when a lane is NaN.
     #[inline(always)]
-    pub fn max_lane(self) -> f32 {
+    pub(crate) fn max_lane(self) -> f32 {
         let [a, b, c, d] = self.to_array();
         let [largest, ..] = (Self::splat(a).max(Self::splat(b)))
             .max(Self::splat(c).max(Self::splat(d)))

@@ -14,7 +14,7 @@
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::{grid_index, output, spread};
+use super::{grid_index, lane_of, output, spread};
 use crate::step::ROW_WORDS;
 use crate::{AttentionParams, Profile};
 
@@ -114,7 +114,7 @@ fn attention(
     scale: f32,
     #[comptime] spec: AttentionSpec,
 ) {
-    let lane = UNIT_POS_X as usize;
+    let lane = lane_of(UNIT_POS_X, spec.lanes);
     let unit = grid_index() * CUBE_DIM_Y as usize + UNIT_POS_Y as usize;
     let present = unit < n_units as usize;
 

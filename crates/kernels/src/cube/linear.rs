@@ -17,7 +17,7 @@ use cinderlm_weights::packed::{BLOCK, TILE_ROWS};
 use cubecl::prelude::*;
 
 use super::unpack::{packed_row, unpack_block};
-use super::{grid_index, output, spread};
+use super::{grid_index, lane_of, output, spread};
 use crate::Profile;
 
 /// What the kernel is compiled for.
@@ -75,7 +75,7 @@ fn linear(
     let (lanes, rows) = comptime!((spec.lanes, spec.rows_per_unit));
     let (n_rows, n_cols) = comptime!((spec.layout.n_rows, spec.layout.n_cols));
     let unit = UNIT_POS_X as usize;
-    let lane = UNIT_POS_Y as usize;
+    let lane = lane_of(UNIT_POS_Y, lanes);
     let out = CUBE_POS_X as usize * TILE_ROWS + unit;
     let first = grid_index() * rows;
     let n_x = n_x as usize;

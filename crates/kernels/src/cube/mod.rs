@@ -111,6 +111,17 @@ fn grid_index() -> usize {
     (CUBE_POS_Z * CUBE_COUNT_Y + CUBE_POS_Y) as usize
 }
 
+/// This invocation's number among `lanes` along one dimension of its workgroup. With one lane it is a constant, so that compilers
+/// see that all invocations of the workgroup read the same addresses, and load once where they would gather.
+#[cube]
+fn lane_of(unit_pos: u32, #[comptime] lanes: usize) -> usize {
+    if comptime!(lanes == 1) {
+        0usize.runtime()
+    } else {
+        unit_pos as usize
+    }
+}
+
 /// An f32 tensor for results, on the device of `like`.
 fn output(shape: [usize; 2], like: &CubeTensor) -> CubeTensor {
     let (client, device) = (like.client.clone(), like.device.clone());

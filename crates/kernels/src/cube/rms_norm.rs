@@ -10,7 +10,7 @@
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::{grid_index, output, spread};
+use super::{grid_index, lane_of, output, spread};
 use crate::Profile;
 
 /// Rows of a workgroup where each row has one lane: the vector width of software adapters.
@@ -65,7 +65,7 @@ fn rms_norm(
     #[comptime] spec: NormSpec,
 ) {
     let (width, lanes) = comptime!((spec.width, spec.lanes));
-    let lane = UNIT_POS_X as usize;
+    let lane = lane_of(UNIT_POS_X, lanes);
     let row = grid_index() * CUBE_DIM_Y as usize + UNIT_POS_Y as usize;
     let present = row < n_rows as usize;
     let start = row * width;

@@ -1,25 +1,34 @@
 //! Sine and cosine of large angles.
 //!
 //! WGSL promises nothing about `sin` and `cos` outside `-pi..pi`, and only 2^-11 inside, while rotary angles reach the context length.
+//! Taking off multiples of `pi / 2` in floats will not do either: drivers regroup such sums (Mesa does) and lose what the parts of
+//! `pi` were split for. So the angle becomes an integer that counts 2^-32 of a turn and wraps around by itself.
 
 use cubecl::prelude::*;
 
-/// `pi / 2` in four parts, by Cody and Waite: the first three have few enough bits that their products with up to 2^17 quarter turns
-/// are exact.
-const HALF_PI_1: f32 = 1.5;
-const HALF_PI_2: f32 = 0.070_312_5;
-const HALF_PI_3: f32 = 0.000_480_651_855_468_75;
-const HALF_PI_4: f32 = 3.174_939_5e-6;
+/// `2^32 / (2 pi)` is 683565275.5764…: its whole part, and its fraction in units of 2^-14, which times 2^18 still fits 32 bits.
+const UNITS_PER_RADIAN: u32 = 683_565_275;
+const UNITS_PER_RADIAN_FRACTION: u32 = 9_444;
+/// The whole of it, and its inverse, as floats.
+const UNITS_PER_RADIAN_F32: f32 = 683_565_275.576;
+const RADIANS_PER_UNIT_F32: f32 = 1.462_918_1e-9;
 
-/// Sine and cosine of `angle`, at least 0 and at most 2^17, to about 2^-23.
+/// Sine and cosine of `angle`, from 0 to 2^18, to about 2e-7.
 ///
 /// The angle is brought to `-pi/4..pi/4` and put into the single-precision polynomials of the Cephes library (`sinf`, `cosf`).
 #[cube]
 pub(super) fn sin_cos(angle: f32) -> (f32, f32) {
-    let quarter = u32::cast_from(angle * comptime!(core::f32::consts::FRAC_2_PI) + 0.5f32);
-    let turns = f32::cast_from(quarter);
-    let r =
-        ((angle - turns * HALF_PI_1) - turns * HALF_PI_2) - turns * HALF_PI_3 - turns * HALF_PI_4;
+    let whole = u32::cast_from(angle);
+    let fraction = angle - f32::cast_from(whole);
+    let phase = whole * UNITS_PER_RADIAN
+        + ((whole * UNITS_PER_RADIAN_FRACTION) >> 14u32)
+        + u32::cast_from(fraction * UNITS_PER_RADIAN_F32);
+
+    // Quarter turns are counted from an eighth of a turn before 0.
+    let shifted = phase + comptime!(1u32 << 29);
+    let quarter = shifted >> 30u32;
+    let past = f32::cast_from(shifted & comptime!((1u32 << 30) - 1));
+    let r = (past - comptime!((1u32 << 29) as f32)) * RADIANS_PER_UNIT_F32;
     let square = r * r;
     let sin =
         ((square * -1.951_529_6e-4f32 + 8.332_161e-3f32) * square - 0.166_666_55f32) * square * r
@@ -29,7 +38,7 @@ pub(super) fn sin_cos(angle: f32) -> (f32, f32) {
         * square
         - 0.5f32 * square
         + 1.0f32;
-    let odd = quarter % 2 == 1;
+    let odd = quarter & 1 == 1;
     let (sin, cos) = (select(odd, cos, sin), select(odd, sin, cos));
     (
         select(quarter & 2 == 2, -sin, sin),

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use burn::tensor::{Device, Tensor};
-use cinderlm_kernels::{PackedMatrix, weight_vector};
+use cinderlm_kernels::{PackedMatrix, finish_uploads, weight_vector};
 use cinderlm_weights::gguf::{GgufError, GgufHeader, GgufReader, TensorInfo, TensorStream};
 use cinderlm_weights::{ByteSource, Interleave, PackError, PackedTensor, Packer};
 
@@ -17,6 +17,8 @@ use crate::{LoadHooks, LoadProgress, ModelError};
 
 /// Bytes between two calls of [`LoadHooks::yield_now`].
 const YIELD_BYTES: u64 = 4 << 20;
+/// Bytes that may be on their way to a GPU at a time. The browser holds a copy of each until it has arrived.
+const MAX_IN_FLIGHT_BYTES: u64 = 8 << 20;
 
 /// Where each tensor of the file goes, in file order, once every name and shape has been checked.
 pub(super) fn plan(
@@ -93,6 +95,7 @@ impl Parts {
             device: device.clone(),
         };
         let mut pacer = Pacer::new(reader.header(), hooks);
+        let mut in_flight_bytes = 0;
         for (place, shape) in plan {
             // A reader that has been read from before does not start with the plan's first tensor.
             let stream = reader
@@ -107,6 +110,7 @@ impl Parts {
             match shape {
                 TensorShape::Matrix { .. } => {
                     let matrix = PackedMatrix::from_packed(packed, device)?;
+                    in_flight_bytes += matrix.n_bytes();
                     parts.matrices.insert(*place, matrix);
                 }
                 TensorShape::Vector { len } => {
@@ -114,6 +118,10 @@ impl Parts {
                     packed.dequantize_row(0, &mut values);
                     parts.vectors.insert(*place, values);
                 }
+            }
+            if in_flight_bytes >= MAX_IN_FLIGHT_BYTES {
+                in_flight_bytes = 0;
+                finish_uploads(device).await?;
             }
         }
         Ok(parts)

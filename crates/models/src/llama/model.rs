@@ -1,7 +1,7 @@
 //! A loaded model: the network, its key-value memory, and the step that joins them.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use cinderlm_kernels::{Profile, Step};
+use cinderlm_kernels::{Profile, Step, read};
 use cinderlm_weights::ByteSource;
 use cinderlm_weights::gguf::{GgufHeader, GgufReader};
 
@@ -86,11 +86,7 @@ impl LlamaModel {
             let indices = TensorData::new(indices, [rows.len()]);
             let indices = Tensor::<1, Int>::from_data(indices, &self.device);
             let picked = hidden.clone().select(0, indices);
-            let data = self
-                .network
-                .logits(picked, self.profile)
-                .into_data_async()
-                .await?;
+            let data = read(self.network.logits(picked, self.profile)).await?;
             logits.extend_from_slice(values_of(&data)?);
         }
         Ok(logits)
@@ -153,7 +149,7 @@ impl CausalLm for LlamaModel {
 /// Waits until a step has run, by reading one of its values: so a long prompt neither floods the device's queue nor hides a failure
 /// until its last chunk.
 async fn finished(hidden: Tensor<2>) -> Result<(), ModelError> {
-    hidden.slice([0..1, 0..1]).into_data_async().await?;
+    read(hidden.slice([0..1, 0..1])).await?;
     Ok(())
 }
 

@@ -5,72 +5,72 @@ use core::ops::{Add, BitAnd, BitOr, Div, Mul, Sub};
 
 /// Sixteen bytes: packed weights before they are widened.
 #[derive(Clone, Copy, Debug)]
-pub struct Bytes([u8; 16]);
+pub(crate) struct Bytes([u8; 16]);
 
 /// Eight signed 16-bit lanes.
 #[derive(Clone, Copy, Debug)]
-pub struct I16x8([i16; 8]);
+pub(crate) struct I16x8([i16; 8]);
 
 /// Four signed 32-bit lanes.
 #[derive(Clone, Copy, Debug)]
-pub struct I32x4([i32; 4]);
+pub(crate) struct I32x4([i32; 4]);
 
 /// Four single-precision lanes.
 #[derive(Clone, Copy, Debug)]
-pub struct F32x4([f32; 4]);
+pub(crate) struct F32x4([f32; 4]);
 
 impl Bytes {
     /// Four little-endian words.
     #[inline(always)]
-    pub fn load(words: &[u32; 4]) -> Self {
+    pub(crate) fn load(words: &[u32; 4]) -> Self {
         Self::from_words(*words)
     }
 
     /// Two words in the low half, zeros in the high half.
     #[inline(always)]
-    pub fn load_half(words: &[u32; 2]) -> Self {
+    pub(crate) fn load_half(words: &[u32; 2]) -> Self {
         Self::from_words([words[0], words[1], 0, 0])
     }
 
     /// Bit `i` of `bits` (0..16) fills byte `i`: 0xff or 0.
     #[inline(always)]
-    pub fn spread(bits: u16) -> Self {
+    pub(crate) fn spread(bits: u16) -> Self {
         Self(from_fn(|i| if bits >> i & 1 == 1 { 0xff } else { 0 }))
     }
 
     /// The same byte in all sixteen places.
     #[inline(always)]
-    pub fn splat(byte: u8) -> Self {
+    pub(crate) fn splat(byte: u8) -> Self {
         Self([byte; 16])
     }
 
     /// Shifts 16-bit lanes left: bits cross from the even byte into the odd one.
     #[inline(always)]
-    pub fn shl_pairs<const N: u32>(self) -> Self {
+    pub(crate) fn shl_pairs<const N: u32>(self) -> Self {
         self.map_pairs(|pair| pair << N)
     }
 
     /// Shifts 16-bit lanes right: bits cross from the odd byte into the even one.
     #[inline(always)]
-    pub fn shr_pairs<const N: u32>(self) -> Self {
+    pub(crate) fn shr_pairs<const N: u32>(self) -> Self {
         self.map_pairs(|pair| pair >> N)
     }
 
     /// The low halves of `self` and `high`, one after the other.
     #[inline(always)]
-    pub fn join_low(self, high: Self) -> Self {
+    pub(crate) fn join_low(self, high: Self) -> Self {
         Self(from_fn(|i| if i < 8 { self.0[i] } else { high.0[i - 8] }))
     }
 
     /// Sixteen unsigned bytes as 16-bit lanes, in order.
     #[inline(always)]
-    pub fn widen_unsigned(self) -> [I16x8; 2] {
+    pub(crate) fn widen_unsigned(self) -> [I16x8; 2] {
         [0, 8].map(|start| I16x8(from_fn(|i| i16::from(self.0[start + i]))))
     }
 
     /// Sixteen two's-complement bytes as 16-bit lanes, in order.
     #[inline(always)]
-    pub fn widen_signed(self) -> [I16x8; 2] {
+    pub(crate) fn widen_signed(self) -> [I16x8; 2] {
         [0, 8].map(|start| I16x8(from_fn(|i| i16::from(self.0[start + i] as i8))))
     }
 
@@ -91,25 +91,25 @@ impl Bytes {
 impl I16x8 {
     /// Eight lanes from memory.
     #[inline(always)]
-    pub fn load(lanes: &[i16; 8]) -> Self {
+    pub(crate) fn load(lanes: &[i16; 8]) -> Self {
         Self(*lanes)
     }
 
     /// The same value in all lanes.
     #[inline(always)]
-    pub fn splat(value: i16) -> Self {
+    pub(crate) fn splat(value: i16) -> Self {
         Self([value; 8])
     }
 
     /// Writes the eight lanes.
     #[inline(always)]
-    pub fn store(self, lanes: &mut [i16; 8]) {
+    pub(crate) fn store(self, lanes: &mut [i16; 8]) {
         *lanes = self.0;
     }
 
     /// Products of neighbouring lanes added in pairs: lane `i` is `a[2i]*b[2i] + a[2i+1]*b[2i+1]`.
     #[inline(always)]
-    pub fn dot(self, other: Self) -> I32x4 {
+    pub(crate) fn dot(self, other: Self) -> I32x4 {
         I32x4(from_fn(|i| {
             let product = |lane: usize| i32::from(self.0[lane]) * i32::from(other.0[lane]);
             product(2 * i) + product(2 * i + 1)
@@ -118,7 +118,7 @@ impl I16x8 {
 
     /// Eight signed lanes as 32-bit lanes, in order.
     #[inline(always)]
-    pub fn widen(self) -> [I32x4; 2] {
+    pub(crate) fn widen(self) -> [I32x4; 2] {
         [0, 4].map(|start| I32x4(from_fn(|i| i32::from(self.0[start + i]))))
     }
 }
@@ -126,19 +126,19 @@ impl I16x8 {
 impl I32x4 {
     /// Four words from memory, read as signed lanes.
     #[inline(always)]
-    pub fn load(words: &[u32; 4]) -> Self {
+    pub(crate) fn load(words: &[u32; 4]) -> Self {
         Self(words.map(|word| word as i32))
     }
 
     /// The eight 16-bit halves of four words as unsigned lanes: words 0 and 1, then words 2 and 3, low half first.
     #[inline(always)]
-    pub fn load_halves(words: &[u32; 4]) -> [Self; 2] {
+    pub(crate) fn load_halves(words: &[u32; 4]) -> [Self; 2] {
         [0, 2].map(|start| Self::load_two_words(&[words[start], words[start + 1]]))
     }
 
     /// The four 16-bit halves of two words as unsigned lanes, low half first.
     #[inline(always)]
-    pub fn load_two_words(words: &[u32; 2]) -> Self {
+    pub(crate) fn load_two_words(words: &[u32; 2]) -> Self {
         Self(from_fn(|i| {
             (words[i / 2] >> (16 * (i % 2)) & 0xffff) as i32
         }))
@@ -146,37 +146,37 @@ impl I32x4 {
 
     /// The same value in all lanes.
     #[inline(always)]
-    pub fn splat(value: i32) -> Self {
+    pub(crate) fn splat(value: i32) -> Self {
         Self([value; 4])
     }
 
     /// All lanes shifted left.
     #[inline(always)]
-    pub fn shl<const N: u32>(self) -> Self {
+    pub(crate) fn shl<const N: u32>(self) -> Self {
         Self(self.0.map(|lane| lane << N))
     }
 
     /// All lanes shifted right, zeros coming in.
     #[inline(always)]
-    pub fn shr<const N: u32>(self) -> Self {
+    pub(crate) fn shr<const N: u32>(self) -> Self {
         Self(self.0.map(|lane| (lane as u32 >> N) as i32))
     }
 
     /// All bits set in lanes where `self < other`, signed.
     #[inline(always)]
-    pub fn less_than(self, other: Self) -> Self {
+    pub(crate) fn less_than(self, other: Self) -> Self {
         Self(from_fn(|i| if self.0[i] < other.0[i] { -1 } else { 0 }))
     }
 
     /// Lanes converted to the nearest f32, ties to even.
     #[inline(always)]
-    pub fn to_f32(self) -> F32x4 {
+    pub(crate) fn to_f32(self) -> F32x4 {
         F32x4(self.0.map(|lane| lane as f32))
     }
 
     /// The lanes of `self`, then those of `other`, saturated to 16 bits.
     #[inline(always)]
-    pub fn narrow(self, other: Self) -> I16x8 {
+    pub(crate) fn narrow(self, other: Self) -> I16x8 {
         I16x8(from_fn(|i| {
             let lane = if i < 4 { self.0[i] } else { other.0[i - 4] };
             lane.clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16
@@ -185,13 +185,13 @@ impl I32x4 {
 
     /// The same bits read as f32.
     #[inline(always)]
-    pub fn bits_to_f32(self) -> F32x4 {
+    pub(crate) fn bits_to_f32(self) -> F32x4 {
         F32x4(self.0.map(|lane| f32::from_bits(lane as u32)))
     }
 
     /// The lanes.
     #[inline(always)]
-    pub fn to_array(self) -> [i32; 4] {
+    pub(crate) fn to_array(self) -> [i32; 4] {
         self.0
     }
 }
@@ -199,55 +199,55 @@ impl I32x4 {
 impl F32x4 {
     /// Four lanes from memory.
     #[inline(always)]
-    pub fn load(lanes: &[f32; 4]) -> Self {
+    pub(crate) fn load(lanes: &[f32; 4]) -> Self {
         Self(*lanes)
     }
 
     /// Writes the four lanes.
     #[inline(always)]
-    pub fn store(self, lanes: &mut [f32; 4]) {
+    pub(crate) fn store(self, lanes: &mut [f32; 4]) {
         *lanes = self.0;
     }
 
     /// The same value in all lanes.
     #[inline(always)]
-    pub fn splat(value: f32) -> Self {
+    pub(crate) fn splat(value: f32) -> Self {
         Self([value; 4])
     }
 
     /// Lanes without their sign.
     #[inline(always)]
-    pub fn abs(self) -> Self {
+    pub(crate) fn abs(self) -> Self {
         Self(self.0.map(f32::abs))
     }
 
     /// The larger of each pair of lanes; NaN when either is NaN.
     #[inline(always)]
-    pub fn max(self, other: Self) -> Self {
+    pub(crate) fn max(self, other: Self) -> Self {
         self.choose(other, |a, b| a > b)
     }
 
     /// The smaller of each pair of lanes; NaN when either is NaN.
     #[inline(always)]
-    pub fn min(self, other: Self) -> Self {
+    pub(crate) fn min(self, other: Self) -> Self {
         self.choose(other, |a, b| a < b)
     }
 
     /// Lanes rounded to the nearest whole number, ties to even.
     #[inline(always)]
-    pub fn round(self) -> Self {
+    pub(crate) fn round(self) -> Self {
         Self(self.0.map(f32::round_ties_even))
     }
 
     /// Lanes cut to i32: saturating, NaN as 0.
     #[inline(always)]
-    pub fn to_i32(self) -> I32x4 {
+    pub(crate) fn to_i32(self) -> I32x4 {
         I32x4(self.0.map(|lane| lane as i32))
     }
 
     /// Bits of `self` kept where `mask` has them set.
     #[inline(always)]
-    pub fn masked(self, mask: I32x4) -> Self {
+    pub(crate) fn masked(self, mask: I32x4) -> Self {
         Self(from_fn(|i| {
             f32::from_bits(self.0[i].to_bits() & mask.0[i] as u32)
         }))
@@ -255,7 +255,7 @@ impl F32x4 {
 
     /// Bits of `self` joined with bits of `other`.
     #[inline(always)]
-    pub fn or_bits(self, other: I32x4) -> Self {
+    pub(crate) fn or_bits(self, other: I32x4) -> Self {
         Self(from_fn(|i| {
             f32::from_bits(self.0[i].to_bits() | other.0[i] as u32)
         }))
@@ -263,13 +263,13 @@ impl F32x4 {
 
     /// Lane `i` is [`F32x4::sum`] of vector `i`.
     #[inline(always)]
-    pub fn sums(vectors: [Self; 4]) -> Self {
+    pub(crate) fn sums(vectors: [Self; 4]) -> Self {
         Self(vectors.map(Self::sum))
     }
 
     /// The lanes.
     #[inline(always)]
-    pub fn to_array(self) -> [f32; 4] {
+    pub(crate) fn to_array(self) -> [f32; 4] {
         self.0
     }
 

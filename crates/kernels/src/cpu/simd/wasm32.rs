@@ -6,19 +6,19 @@ use core::ops::{Add, BitAnd, BitOr, Div, Mul, Sub};
 
 /// Sixteen bytes: packed weights before they are widened.
 #[derive(Clone, Copy, Debug)]
-pub struct Bytes(v128);
+pub(crate) struct Bytes(v128);
 
 /// Eight signed 16-bit lanes.
 #[derive(Clone, Copy, Debug)]
-pub struct I16x8(v128);
+pub(crate) struct I16x8(v128);
 
 /// Four signed 32-bit lanes.
 #[derive(Clone, Copy, Debug)]
-pub struct I32x4(v128);
+pub(crate) struct I32x4(v128);
 
 /// Four single-precision lanes.
 #[derive(Clone, Copy, Debug)]
-pub struct F32x4(v128);
+pub(crate) struct F32x4(v128);
 
 /// Reads sixteen bytes; `T` has exactly that size.
 #[inline(always)]
@@ -47,19 +47,19 @@ fn store<T: Copy>(lanes: &mut T, value: v128) {
 impl Bytes {
     /// Four little-endian words.
     #[inline(always)]
-    pub fn load(words: &[u32; 4]) -> Self {
+    pub(crate) fn load(words: &[u32; 4]) -> Self {
         Self(load(words))
     }
 
     /// Two words in the low half, zeros in the high half.
     #[inline(always)]
-    pub fn load_half(words: &[u32; 2]) -> Self {
+    pub(crate) fn load_half(words: &[u32; 2]) -> Self {
         Self(load_half(words))
     }
 
     /// Bit `i` of `bits` (0..16) fills byte `i`: 0xff or 0.
     #[inline(always)]
-    pub fn spread(bits: u16) -> Self {
+    pub(crate) fn spread(bits: u16) -> Self {
         let source = wasm::u16x8_splat(bits);
         let bytes =
             wasm::i8x16_shuffle::<0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1>(source, source);
@@ -69,31 +69,31 @@ impl Bytes {
 
     /// The same byte in all sixteen places.
     #[inline(always)]
-    pub fn splat(byte: u8) -> Self {
+    pub(crate) fn splat(byte: u8) -> Self {
         Self(wasm::u8x16_splat(byte))
     }
 
     /// Shifts 16-bit lanes left: bits cross from the even byte into the odd one.
     #[inline(always)]
-    pub fn shl_pairs<const N: u32>(self) -> Self {
+    pub(crate) fn shl_pairs<const N: u32>(self) -> Self {
         Self(wasm::i16x8_shl(self.0, N))
     }
 
     /// Shifts 16-bit lanes right: bits cross from the odd byte into the even one.
     #[inline(always)]
-    pub fn shr_pairs<const N: u32>(self) -> Self {
+    pub(crate) fn shr_pairs<const N: u32>(self) -> Self {
         Self(wasm::u16x8_shr(self.0, N))
     }
 
     /// The low halves of `self` and `high`, one after the other.
     #[inline(always)]
-    pub fn join_low(self, high: Self) -> Self {
+    pub(crate) fn join_low(self, high: Self) -> Self {
         Self(wasm::i64x2_shuffle::<0, 2>(self.0, high.0))
     }
 
     /// Sixteen unsigned bytes as 16-bit lanes, in order.
     #[inline(always)]
-    pub fn widen_unsigned(self) -> [I16x8; 2] {
+    pub(crate) fn widen_unsigned(self) -> [I16x8; 2] {
         [
             I16x8(wasm::u16x8_extend_low_u8x16(self.0)),
             I16x8(wasm::u16x8_extend_high_u8x16(self.0)),
@@ -102,7 +102,7 @@ impl Bytes {
 
     /// Sixteen two's-complement bytes as 16-bit lanes, in order.
     #[inline(always)]
-    pub fn widen_signed(self) -> [I16x8; 2] {
+    pub(crate) fn widen_signed(self) -> [I16x8; 2] {
         [
             I16x8(wasm::i16x8_extend_low_i8x16(self.0)),
             I16x8(wasm::i16x8_extend_high_i8x16(self.0)),
@@ -113,31 +113,31 @@ impl Bytes {
 impl I16x8 {
     /// Eight lanes from memory.
     #[inline(always)]
-    pub fn load(lanes: &[i16; 8]) -> Self {
+    pub(crate) fn load(lanes: &[i16; 8]) -> Self {
         Self(load(lanes))
     }
 
     /// The same value in all lanes.
     #[inline(always)]
-    pub fn splat(value: i16) -> Self {
+    pub(crate) fn splat(value: i16) -> Self {
         Self(wasm::i16x8_splat(value))
     }
 
     /// Writes the eight lanes.
     #[inline(always)]
-    pub fn store(self, lanes: &mut [i16; 8]) {
+    pub(crate) fn store(self, lanes: &mut [i16; 8]) {
         store(lanes, self.0);
     }
 
     /// Products of neighbouring lanes added in pairs: lane `i` is `a[2i]*b[2i] + a[2i+1]*b[2i+1]`.
     #[inline(always)]
-    pub fn dot(self, other: Self) -> I32x4 {
+    pub(crate) fn dot(self, other: Self) -> I32x4 {
         I32x4(wasm::i32x4_dot_i16x8(self.0, other.0))
     }
 
     /// Eight signed lanes as 32-bit lanes, in order.
     #[inline(always)]
-    pub fn widen(self) -> [I32x4; 2] {
+    pub(crate) fn widen(self) -> [I32x4; 2] {
         [
             I32x4(wasm::i32x4_extend_low_i16x8(self.0)),
             I32x4(wasm::i32x4_extend_high_i16x8(self.0)),
@@ -148,13 +148,13 @@ impl I16x8 {
 impl I32x4 {
     /// Four words from memory, read as signed lanes.
     #[inline(always)]
-    pub fn load(words: &[u32; 4]) -> Self {
+    pub(crate) fn load(words: &[u32; 4]) -> Self {
         Self(load(words))
     }
 
     /// The eight 16-bit halves of four words as unsigned lanes: words 0 and 1, then words 2 and 3, low half first.
     #[inline(always)]
-    pub fn load_halves(words: &[u32; 4]) -> [Self; 2] {
+    pub(crate) fn load_halves(words: &[u32; 4]) -> [Self; 2] {
         let halves = load(words);
         [
             Self(wasm::u32x4_extend_low_u16x8(halves)),
@@ -164,55 +164,55 @@ impl I32x4 {
 
     /// The four 16-bit halves of two words as unsigned lanes, low half first.
     #[inline(always)]
-    pub fn load_two_words(words: &[u32; 2]) -> Self {
+    pub(crate) fn load_two_words(words: &[u32; 2]) -> Self {
         Self(wasm::u32x4_extend_low_u16x8(load_half(words)))
     }
 
     /// The same value in all lanes.
     #[inline(always)]
-    pub fn splat(value: i32) -> Self {
+    pub(crate) fn splat(value: i32) -> Self {
         Self(wasm::i32x4_splat(value))
     }
 
     /// All lanes shifted left.
     #[inline(always)]
-    pub fn shl<const N: u32>(self) -> Self {
+    pub(crate) fn shl<const N: u32>(self) -> Self {
         Self(wasm::i32x4_shl(self.0, N))
     }
 
     /// All lanes shifted right, zeros coming in.
     #[inline(always)]
-    pub fn shr<const N: u32>(self) -> Self {
+    pub(crate) fn shr<const N: u32>(self) -> Self {
         Self(wasm::u32x4_shr(self.0, N))
     }
 
     /// All bits set in lanes where `self < other`, signed.
     #[inline(always)]
-    pub fn less_than(self, other: Self) -> Self {
+    pub(crate) fn less_than(self, other: Self) -> Self {
         Self(wasm::i32x4_lt(self.0, other.0))
     }
 
     /// Lanes converted to the nearest f32, ties to even.
     #[inline(always)]
-    pub fn to_f32(self) -> F32x4 {
+    pub(crate) fn to_f32(self) -> F32x4 {
         F32x4(wasm::f32x4_convert_i32x4(self.0))
     }
 
     /// The lanes of `self`, then those of `other`, saturated to 16 bits.
     #[inline(always)]
-    pub fn narrow(self, other: Self) -> I16x8 {
+    pub(crate) fn narrow(self, other: Self) -> I16x8 {
         I16x8(wasm::i16x8_narrow_i32x4(self.0, other.0))
     }
 
     /// The same bits read as f32.
     #[inline(always)]
-    pub fn bits_to_f32(self) -> F32x4 {
+    pub(crate) fn bits_to_f32(self) -> F32x4 {
         F32x4(self.0)
     }
 
     /// The lanes.
     #[inline(always)]
-    pub fn to_array(self) -> [i32; 4] {
+    pub(crate) fn to_array(self) -> [i32; 4] {
         [
             wasm::i32x4_extract_lane::<0>(self.0),
             wasm::i32x4_extract_lane::<1>(self.0),
@@ -225,67 +225,67 @@ impl I32x4 {
 impl F32x4 {
     /// Four lanes from memory.
     #[inline(always)]
-    pub fn load(lanes: &[f32; 4]) -> Self {
+    pub(crate) fn load(lanes: &[f32; 4]) -> Self {
         Self(load(lanes))
     }
 
     /// Writes the four lanes.
     #[inline(always)]
-    pub fn store(self, lanes: &mut [f32; 4]) {
+    pub(crate) fn store(self, lanes: &mut [f32; 4]) {
         store(lanes, self.0);
     }
 
     /// The same value in all lanes.
     #[inline(always)]
-    pub fn splat(value: f32) -> Self {
+    pub(crate) fn splat(value: f32) -> Self {
         Self(wasm::f32x4_splat(value))
     }
 
     /// Lanes without their sign.
     #[inline(always)]
-    pub fn abs(self) -> Self {
+    pub(crate) fn abs(self) -> Self {
         Self(wasm::f32x4_abs(self.0))
     }
 
     /// The larger of each pair of lanes; NaN when either is NaN.
     #[inline(always)]
-    pub fn max(self, other: Self) -> Self {
+    pub(crate) fn max(self, other: Self) -> Self {
         Self(wasm::f32x4_max(self.0, other.0))
     }
 
     /// The smaller of each pair of lanes; NaN when either is NaN.
     #[inline(always)]
-    pub fn min(self, other: Self) -> Self {
+    pub(crate) fn min(self, other: Self) -> Self {
         Self(wasm::f32x4_min(self.0, other.0))
     }
 
     /// Lanes rounded to the nearest whole number, ties to even.
     #[inline(always)]
-    pub fn round(self) -> Self {
+    pub(crate) fn round(self) -> Self {
         Self(wasm::f32x4_nearest(self.0))
     }
 
     /// Lanes cut to i32: saturating, NaN as 0.
     #[inline(always)]
-    pub fn to_i32(self) -> I32x4 {
+    pub(crate) fn to_i32(self) -> I32x4 {
         I32x4(wasm::i32x4_trunc_sat_f32x4(self.0))
     }
 
     /// Bits of `self` kept where `mask` has them set.
     #[inline(always)]
-    pub fn masked(self, mask: I32x4) -> Self {
+    pub(crate) fn masked(self, mask: I32x4) -> Self {
         Self(wasm::v128_and(self.0, mask.0))
     }
 
     /// Bits of `self` joined with bits of `other`.
     #[inline(always)]
-    pub fn or_bits(self, other: I32x4) -> Self {
+    pub(crate) fn or_bits(self, other: I32x4) -> Self {
         Self(wasm::v128_or(self.0, other.0))
     }
 
     /// Lane `i` is [`F32x4::sum`] of vector `i`.
     #[inline(always)]
-    pub fn sums([a, b, c, d]: [Self; 4]) -> Self {
+    pub(crate) fn sums([a, b, c, d]: [Self; 4]) -> Self {
         let low = [
             wasm::i32x4_shuffle::<0, 4, 1, 5>(a.0, b.0),
             wasm::i32x4_shuffle::<0, 4, 1, 5>(c.0, d.0),
@@ -304,7 +304,7 @@ impl F32x4 {
 
     /// The lanes.
     #[inline(always)]
-    pub fn to_array(self) -> [f32; 4] {
+    pub(crate) fn to_array(self) -> [f32; 4] {
         [
             wasm::f32x4_extract_lane::<0>(self.0),
             wasm::f32x4_extract_lane::<1>(self.0),

@@ -1,0 +1,75 @@
+//! Waiting for a device without blocking: for values, and for uploads.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use burn::backend::{DispatchDevice, ExecutionError};
+use burn::tensor::{Device, Tensor, TensorData};
+
+type Read = Pin<Box<dyn Future<Output = Result<TensorData, ExecutionError>>>>;
+
+thread_local! {
+    /// Reads that nobody waits for any more, but which the device has not finished.
+    static ABANDONED: RefCell<Vec<Read>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Reads a tensor's values. May be dropped at any time, as a cancelled request does.
+///
+/// A read that the device has begun must run to its end: its staging buffer is mapped meanwhile, and the next read that was given
+/// the same buffer would fail. So a dropped read is kept, and the next one waits for it first.
+///
+/// # Errors
+/// The device is lost, or failed at what came before.
+pub async fn read<const D: usize>(tensor: Tensor<D>) -> Result<TensorData, ExecutionError> {
+    while let Some(abandoned) = ABANDONED.with_borrow_mut(Vec::pop) {
+        // Whoever asked for it is gone; if it failed because the device did, this read fails as well.
+        let _ = Reading(Some(abandoned)).await;
+    }
+    Reading(Some(Box::pin(tensor.into_data_async()))).await
+}
+
+/// A read under way, which outlives its being dropped.
+struct Reading(Option<Read>);
+
+impl Future for Reading {
+    type Output = Result<TensorData, ExecutionError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(read) = self.0.as_mut() else {
+            // Polled after it was ready, which the one caller never does.
+            return Poll::Pending;
+        };
+        let result = read.as_mut().poll(context);
+        if result.is_ready() {
+            self.0 = None;
+        }
+        result
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        if let Some(read) = self.0.take() {
+            ABANDONED.with_borrow_mut(|abandoned| abandoned.push(read));
+        }
+    }
+}
+
+/// Waits until everything that was sent to the device so far has been done. Until then a browser keeps its own copy of each upload.
+///
+/// # Errors
+/// The device is lost, or failed at what came before.
+pub async fn finish_uploads(device: &Device) -> Result<(), ExecutionError> {
+    match device.as_dispatch() {
+        DispatchDevice::Cube(cube) => {
+            let synced = cube.client().sync().await;
+            synced.map_err(|error| match error.is_device_poisoned() {
+                true => ExecutionError::device_poisoned(error.to_string()),
+                false => ExecutionError::with_context(error.to_string()),
+            })
+        }
+        DispatchDevice::Flex(_) => Ok(()),
+    }
+}
