@@ -71,8 +71,6 @@ async function wrapPage(page, url) {
   page.on("console", (message) => {
     if (message.type() === "error") errors.push(message.text());
   });
-  // Playwright's own limit on waiting is for interfaces; a model may take its time.
-  page.setDefaultTimeout(0);
   await page.goto(url);
   await page.waitForFunction(() => globalThis.cinderlm !== undefined);
   return {

@@ -37,7 +37,8 @@ export async function serve({ port = 0, files = {}, isolated = false, log } = {}
   });
 
   async function answer(request, response) {
-    const path = decodeURIComponent(new URL(request.url, "http://localhost").pathname);
+    const asked = decodeURIComponent(new URL(request.url, "http://localhost").pathname);
+    const path = asked === "/" ? "/page/page.html" : asked;
     log?.(`${request.method} ${path}`);
     response.setHeader("Cache-Control", "no-store");
     if (isolated) {
@@ -105,8 +106,7 @@ function end(response, status) {
 
 function localFile(path) {
   const [folder, rest] =
-    path === "/" ? [join(here, "page"), "page.html"]
-    : path.startsWith("/dist/") ? [dist, path.slice("/dist/".length)]
+    path.startsWith("/dist/") ? [dist, path.slice("/dist/".length)]
     : path.startsWith("/page/") ? [join(here, "page"), path.slice("/page/".length)]
     : [];
   if (folder === undefined) return undefined;

@@ -23,10 +23,15 @@ pub mod selftest;
 mod step;
 
 pub use cache::{KvCache, KvLayout, MAX_HEAD_DIM};
-pub use device::{gpu_bytes_in_use, gpu_bytes_reserved, max_buffer_bytes, memory_cleanup, weight_vector};
+pub use device::{
+    gpu_bytes_in_use, gpu_bytes_reserved, max_buffer_bytes, memory_cleanup, weight_vector,
+};
 pub use error::KernelError;
 pub use matrix::PackedMatrix;
-pub use ops::{AttentionParams, LanguageOps, RopeLayout, RopeParams, attention, embed, linear, rms_norm, rope_append, swiglu};
+pub use ops::{
+    AttentionParams, LanguageOps, RopeLayout, RopeParams, attention, embed, linear, rms_norm,
+    rope_append, swiglu,
+};
 pub use profile::Profile;
 pub use readback::{finish_uploads, read};
 pub use step::{Step, StepRow};

@@ -40,7 +40,13 @@ pub(crate) async fn initialize(
     let (device, kind, profile) = match kind {
         "cpu" => (BurnDevice::flex(), Device::Cpu, Profile::cpu()),
         "webgpu" => (webgpu().await?, Device::Webgpu, gpu_profile(is_software)),
-        other => return Err(CompletionError::invalid_type("kind", "\"webgpu\" or \"cpu\"", other)),
+        other => {
+            return Err(CompletionError::invalid_type(
+                "kind",
+                "\"webgpu\" or \"cpu\"",
+                other,
+            ));
+        }
     };
     let place = Place {
         device,
@@ -56,7 +62,10 @@ pub(crate) async fn initialize(
 /// The device, once it is initialised.
 pub(crate) fn place() -> Result<Place, CompletionError> {
     PLACE.with_borrow(Clone::clone).ok_or_else(|| {
-        CompletionError::new(ErrorCode::Internal, "call initialize() before anything else")
+        CompletionError::new(
+            ErrorCode::Internal,
+            "call initialize() before anything else",
+        )
     })
 }
 

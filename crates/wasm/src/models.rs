@@ -116,7 +116,13 @@ pub(crate) async fn load(
         file_bytes: file.n_bytes,
     };
     let identity = identity(&id, &file.sha256, &place);
-    let engine = Engine::new(model, tokenizer, identity, place.host.clone(), engine_options(&place));
+    let engine = Engine::new(
+        model,
+        tokenizer,
+        identity,
+        place.host.clone(),
+        engine_options(&place),
+    );
     keep(id, engine);
     Ok(report)
 }
@@ -151,7 +157,9 @@ pub(crate) fn complete(
 
 /// Token ids of a text, special tokens recognised.
 pub(crate) fn tokenize(id: &str, text: &str) -> Result<Vec<u32>, CompletionError> {
-    with_engine(id, |entry| entry.engine.tokenizer().encode(text, SpecialTokens::Parse))
+    with_engine(id, |entry| {
+        entry.engine.tokenizer().encode(text, SpecialTokens::Parse)
+    })
 }
 
 /// Text of token ids, special tokens included.
@@ -171,7 +179,11 @@ pub(crate) fn detokenize(id: &str, ids: &[f64]) -> Result<String, CompletionErro
                 CompletionError::out_of_range(format!("ids[{index}]"), expected, id)
             })
         };
-        let ids = ids.iter().enumerate().map(check).collect::<Result<Vec<_>, _>>()?;
+        let ids = ids
+            .iter()
+            .enumerate()
+            .map(check)
+            .collect::<Result<Vec<_>, _>>()?;
         Ok(tokenizer.decode(&ids, false))
     })?
 }
@@ -200,7 +212,9 @@ fn items(
 
 fn with_engine<T>(id: &str, act: impl FnOnce(&Entry) -> T) -> Result<T, CompletionError> {
     MODELS.with_borrow(|models| {
-        let entry = models.get(id).ok_or_else(|| CompletionError::model_not_found(id))?;
+        let entry = models
+            .get(id)
+            .ok_or_else(|| CompletionError::model_not_found(id))?;
         Ok(act(entry))
     })
 }
@@ -232,7 +246,13 @@ fn identity(id: &str, sha256: &str, place: &Place) -> Identity {
         "simd128"
     };
     let profile = format!("{:?}", place.profile);
-    let parts = [sha256, env!("CARGO_PKG_VERSION"), &place.name, build, &profile];
+    let parts = [
+        sha256,
+        env!("CARGO_PKG_VERSION"),
+        &place.name,
+        build,
+        &profile,
+    ];
     Identity {
         model: id.to_owned(),
         system_fingerprint: system_fingerprint(&parts),

@@ -145,9 +145,11 @@ impl ByteSource for ForwardReader {
             wanted,
             len,
         };
-        let mut to_skip = offset.checked_sub(self.offset).ok_or_else(|| SourceError::Io {
-            message: format!("cannot go back from {} to {offset}", self.offset),
-        })?;
+        let mut to_skip = offset
+            .checked_sub(self.offset)
+            .ok_or_else(|| SourceError::Io {
+                message: format!("cannot go back from {} to {offset}", self.offset),
+            })?;
         while to_skip > 0 {
             if !self.fill().await? {
                 return Err(truncated(self.offset));

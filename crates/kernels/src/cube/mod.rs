@@ -25,20 +25,52 @@ use cubecl::prelude::*;
 use crate::{AttentionParams, LanguageOps, Profile, RopeParams};
 
 impl LanguageOps for CubeBackend {
-    fn embed_tokens(words: CubeTensor, step: CubeTensor, n_rows: usize, layout: PackedLayout) -> CubeTensor {
+    fn embed_tokens(
+        words: CubeTensor,
+        step: CubeTensor,
+        n_rows: usize,
+        layout: PackedLayout,
+    ) -> CubeTensor {
         embed::launch(words, step, n_rows, layout)
     }
 
-    fn rms_norm_rows(x: CubeTensor, weight: CubeTensor, epsilon: f32, profile: Profile) -> CubeTensor {
-        rms_norm::launch(into_contiguous(x), into_contiguous(weight), epsilon, profile)
+    fn rms_norm_rows(
+        x: CubeTensor,
+        weight: CubeTensor,
+        epsilon: f32,
+        profile: Profile,
+    ) -> CubeTensor {
+        rms_norm::launch(
+            into_contiguous(x),
+            into_contiguous(weight),
+            epsilon,
+            profile,
+        )
     }
 
-    fn packed_linear(x: CubeTensor, words: CubeTensor, layout: PackedLayout, profile: Profile) -> CubeTensor {
+    fn packed_linear(
+        x: CubeTensor,
+        words: CubeTensor,
+        layout: PackedLayout,
+        profile: Profile,
+    ) -> CubeTensor {
         linear::launch(into_contiguous(x), words, None, layout, profile)
     }
 
-    fn packed_linear_bias(x: CubeTensor, words: CubeTensor, bias: CubeTensor, layout: PackedLayout, profile: Profile) -> CubeTensor {
-        linear::launch(into_contiguous(x), words, Some(into_contiguous(bias)), layout, profile)
+    fn packed_linear_bias(
+        x: CubeTensor,
+        words: CubeTensor,
+        bias: CubeTensor,
+        layout: PackedLayout,
+        profile: Profile,
+    ) -> CubeTensor {
+        linear::launch(
+            into_contiguous(x),
+            words,
+            Some(into_contiguous(bias)),
+            layout,
+            profile,
+        )
     }
 
     fn rope_append_rows(
@@ -54,7 +86,12 @@ impl LanguageOps for CubeBackend {
         let q = into_contiguous(q);
         // The queries are turned in place, so others must not see the buffer.
         let q = if q.can_mut() { q } else { q.copy() };
-        let inputs = [into_contiguous(k), into_contiguous(v), into_contiguous(inv_freq), step];
+        let inputs = [
+            into_contiguous(k),
+            into_contiguous(v),
+            into_contiguous(inv_freq),
+            step,
+        ];
         rope_append::launch(&q, inputs, &k_cache, &v_cache, params);
         (q, k_cache, v_cache)
     }
@@ -79,7 +116,12 @@ impl LanguageOps for CubeBackend {
         into
     }
 
-    fn copy_cache_blocks(k_cache: CubeTensor, v_cache: CubeTensor, pairs: CubeTensor, block_values: usize) -> (CubeTensor, CubeTensor) {
+    fn copy_cache_blocks(
+        k_cache: CubeTensor,
+        v_cache: CubeTensor,
+        pairs: CubeTensor,
+        block_values: usize,
+    ) -> (CubeTensor, CubeTensor) {
         kv_copy::launch_blocks(&k_cache, &v_cache, pairs, block_values);
         (k_cache, v_cache)
     }
@@ -102,7 +144,10 @@ fn spread(n: usize) -> (u32, u32) {
 /// `ABSOLUTE_POS`.
 fn plain_grid(n_units: usize) -> (CubeCount, CubeDim) {
     let (x, y) = spread(n_units.div_ceil(PLAIN_UNITS));
-    (CubeCount::Static(x, y, 1), CubeDim::new_1d(PLAIN_UNITS as u32))
+    (
+        CubeCount::Static(x, y, 1),
+        CubeDim::new_1d(PLAIN_UNITS as u32),
+    )
 }
 
 /// The number of a workgroup along the dimensions y and z of a grid, which [`spread`] made.
