@@ -2,13 +2,15 @@
 import { basename } from "node:path";
 import { launch } from "./browsers.mjs";
 import { serve } from "./server.mjs";
+import { foldChunks, TerminalText } from "./text.mjs";
 
 const task = JSON.parse(process.argv[2]);
 const { id, file, url } = task.model;
-const address = url ?? `/models/${encodeURIComponent(basename(file))}`;
+const path = file === undefined ? undefined : `/models/${basename(file)}`;
+const address = url ?? encodeURI(path);
 const seconds = (millis) => `${(millis / 1000).toFixed(2)} s`;
 
-const server = await serve({ files: file === undefined ? {} : { [decodeURIComponent(address)]: file } });
+const server = await serve({ files: path === undefined ? {} : { [path]: file } });
 const browser = await launch(task.browser, { software: false });
 const closeAll = async () => {
   await browser.close();
@@ -23,7 +25,13 @@ try {
 }
 
 async function run(page) {
-  await page.expose("emitText", (text) => void process.stdout.write(text));
+  const text = new TerminalText((part) => process.stdout.write(part));
+  const chunks = [];
+  const show = (chunk) => {
+    if (task.json) chunks.push(chunk);
+    else text.take(chunk);
+  };
+  await page.expose("emitChunk", show);
   await page.expose("emitProgress", showProgress);
   const { value, error } = await page.evaluate(completeInPage, { ...task, id, address });
   if (error !== undefined) {
@@ -31,11 +39,18 @@ async function run(page) {
     console.error(`\nerror: ${error.code ?? error.name}${where}: ${error.message}`);
     return 1;
   }
+  const completion = value.completion ?? foldChunks(chunks);
+  if (task.json) {
+    console.log(JSON.stringify(completion, null, 2));
+    return 0;
+  }
+  text.take(value.completion ?? { choices: [] });
+  text.end();
   report(value);
   return 0;
 }
 
-/** Runs in the page. One choice is streamed; several, and `--json`, come whole. */
+/** Runs in the page. Streams unless asked not to, or unless only a whole completion can answer. */
 async function completeInPage({ device, id, address, request, json }) {
   const { Cinder } = globalThis.cinderlm;
   const started = performance.now();
@@ -44,17 +59,19 @@ async function completeInPage({ device, id, address, request, json }) {
     const chosen = await cinder.device();
     await cinder.load(id);
     const loadMillis = performance.now() - started;
-    const params = { ...request, model: id };
-    const single = !Array.isArray(params.prompt) && (params.n ?? 1) === 1 && (params.best_of ?? 1) === 1;
-    if (json || !single) {
-      return { device: chosen, loadMillis, completion: await cinder.complete({ ...params, stream: false }), json };
+    const { stream = !json && !(request.best_of > (request.n ?? 1)) } = request;
+    const params = { ...request, model: id, stream };
+    if (stream !== true) {
+      const completion = await cinder.complete(params);
+      return { device: chosen, loadMillis, completion, info: completion.cinderlm };
     }
-    let last;
-    for await (const chunk of await cinder.complete({ ...params, stream: true, stream_options: { include_usage: true } })) {
-      last = chunk;
-      for (const choice of chunk.choices) await globalThis.emitText(choice.text);
+    params.stream_options ??= { include_usage: true };
+    let info;
+    for await (const chunk of await cinder.complete(params)) {
+      await globalThis.emitChunk(chunk);
+      info = chunk.cinderlm ?? info;
     }
-    return { device: chosen, loadMillis, last };
+    return { device: chosen, loadMillis, info };
   };
   const outcome = await globalThis.settle(work());
   await cinder.dispose();
@@ -67,17 +84,8 @@ function showProgress({ phase, bytes, total }) {
   process.stderr.write(phase === "ready" ? "\r\x1b[K" : `\rreading the model: ${(bytes / 1e6).toFixed(0)}${share} MB`);
 }
 
-function report({ device, loadMillis, completion, last, json }) {
-  if (json) {
-    console.log(JSON.stringify(completion, null, 2));
-    return;
-  }
-  if (completion !== undefined) {
-    for (const { index, text } of completion.choices) console.log(`--- choice ${index}\n${text}`);
-  } else {
-    process.stdout.write("\n");
-  }
-  const { timings } = (completion ?? last).cinderlm;
+function report({ device, loadMillis, info }) {
+  const { timings } = info;
   const first = timings.first_token_millis === null ? "no token" : `first token after ${seconds(timings.first_token_millis)}`;
   const rate = timings.tokens_per_second === null ? "" : `, ${timings.tokens_per_second.toFixed(1)} tokens/s`;
   console.error(`\n${device.name} (${device.reason})\nloaded in ${seconds(loadMillis)}, ${first}${rate}`);

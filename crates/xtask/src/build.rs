@@ -141,20 +141,21 @@ fn shrink(workspace: &Workspace, module: &Path) -> Result<()> {
 /// Runs the package's own build.
 fn bundle(workspace: &Workspace) -> Result<()> {
     let package = workspace.package();
-    let stamp = workspace.dist().join(".stamp");
+    // Not in dist/, all of which ships.
+    let stamp = workspace.generated().join(".bundled");
     let mut fingerprint = Fingerprint::default();
     for input in [
         "src",
-        "scripts",
-        "generated",
+        "generated/.stamp",
         "package.json",
         "tsconfig.json",
+        "tsconfig.types.json",
         "build.mjs",
         "../../package-lock.json",
     ] {
         fingerprint = fingerprint.with_path(&package.join(input))?;
     }
-    if fingerprint.matches(&stamp) {
+    if fingerprint.matches(&stamp) && workspace.dist().join("index.js").is_file() {
         return Ok(());
     }
     step("npm run build: the package, into www/package/dist/");

@@ -27,6 +27,7 @@ pub(crate) struct Arguments {
     /// Where the model runs.
     #[arg(long, value_enum, default_value_t = Device::Auto)]
     device: Device,
+    /// Where the page is opened.
     #[arg(long, value_enum, default_value_t = Browser::Chromium)]
     browser: Browser,
     /// Print only the final completion object, on standard output.
@@ -52,40 +53,52 @@ enum Device {
 #[derive(Args, Default)]
 #[command(next_help_heading = "Request fields")]
 struct Fields {
+    /// What follows the completion; only for models with fill-in-the-middle tokens.
     #[arg(long)]
     suffix: Option<String>,
+    /// Tokens to generate at most.
     #[arg(long, alias = "max_tokens", allow_hyphen_values = true)]
     max_tokens: Option<String>,
+    /// Choices per prompt.
     #[arg(long, allow_hyphen_values = true)]
     n: Option<String>,
+    /// Generate this many and return the n likeliest.
     #[arg(long, alias = "best_of", allow_hyphen_values = true)]
     best_of: Option<String>,
+    /// Put the prompt before the completion.
     #[arg(long)]
     echo: bool,
+    /// Report log-probabilities, and those of this many likeliest tokens.
     #[arg(long, allow_hyphen_values = true)]
     logprobs: Option<String>,
+    /// 0 is greedy.
     #[arg(long, allow_hyphen_values = true)]
     temperature: Option<String>,
+    /// Sample from the smallest set of tokens with this mass.
     #[arg(long, alias = "top_p", allow_hyphen_values = true)]
     top_p: Option<String>,
+    /// Per earlier occurrence of a token.
     #[arg(long, alias = "frequency_penalty", allow_hyphen_values = true)]
     frequency_penalty: Option<String>,
+    /// Once for a token that occurred.
     #[arg(long, alias = "presence_penalty", allow_hyphen_values = true)]
     presence_penalty: Option<String>,
     /// A JSON object from token id to bias, as '{"1": -100}'.
     #[arg(long, alias = "logit_bias")]
     logit_bias: Option<String>,
+    /// Makes sampling repeatable.
     #[arg(long, allow_hyphen_values = true)]
     seed: Option<String>,
     /// May be given several times; \n, \t, \r, \\, \xHH and \u{…} are understood.
     #[arg(long, allow_hyphen_values = true)]
     stop: Vec<String>,
     /// Whether to ask for a stream; the default is yes, unless --json is given or best_of is greater than n.
-    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     stream: Option<String>,
     /// A JSON object, as '{"include_usage": true}'.
     #[arg(long, alias = "stream_options")]
     stream_options: Option<String>,
+    /// Name of the end user.
     #[arg(long)]
     user: Option<String>,
 }

@@ -25,6 +25,7 @@ use crate::workspace::Workspace;
 #[derive(Parser)]
 #[command(
     name = "x",
+    bin_name = "./x",
     about = "Set-up, build, test and tidy commands of cinderlm",
     version
 )]

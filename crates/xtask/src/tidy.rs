@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::setup::npm;
-use crate::setup::toolchain::WasmToolchain;
+use crate::setup::toolchain::{Component, WasmToolchain};
 use crate::shell::{cargo, run as run_command, step};
 use crate::workspace::Workspace;
 use crate::{arrows, build, size};
@@ -14,6 +14,7 @@ use crate::{arrows, build, size};
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     formatting(workspace)?;
     arrows::check(workspace)?;
+    Component::Clippy.provide()?;
     step("clippy, native");
     let native = [
         "clippy",
@@ -32,6 +33,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
 
 /// `cargo fmt --check`.
 pub(crate) fn formatting(workspace: &Workspace) -> Result<()> {
+    Component::Rustfmt.provide()?;
     step("formatting");
     run_command(
         cargo()

@@ -7,7 +7,7 @@ const CODE = `
 async function probe() {
   const adapter = await navigator.gpu?.requestAdapter();
   if (!adapter) throw new Error("no adapter");
-  const { vendor, architecture, device: deviceName, description } = adapter.info;
+  const { vendor, architecture, device: deviceName, description, isFallbackAdapter: fallback } = adapter.info;
   const device = await adapter.requestDevice();
   const usage = GPUBufferUsage;
   const values = device.createBuffer({ size: 8, usage: usage.STORAGE | usage.COPY_SRC | usage.COPY_DST });
@@ -25,7 +25,8 @@ async function probe() {
   device.queue.submit([encoder.finish()]);
   await result.mapAsync(GPUMapMode.READ);
   const [sum] = new Uint32Array(result.getMappedRange());
-  return { name: [vendor, architecture, deviceName, description].join(" "), timestamps: adapter.features.has("timestamp-query"), sum };
+  const name = [vendor, architecture, deviceName, description].join(" ");
+  return { name, fallback, timestamps: adapter.features.has("timestamp-query"), sum };
 }
 
 probe().then(

@@ -25,6 +25,36 @@ const DEBIAN_CLIPPY: &str = "/usr/bin/cargo-clippy";
 /// The oldest compiler that burn 0.22 builds with.
 const MIN_MINOR_VERSION: u32 = 95;
 
+/// A tool that comes with the native side's compiler but is left out of small installations.
+#[derive(Clone, Copy)]
+pub(crate) enum Component {
+    Rustfmt,
+    Clippy,
+}
+
+impl Component {
+    /// Makes sure that the tool is there.
+    pub(crate) fn provide(self) -> Result<()> {
+        let (subcommand, rustup_name, debian_package) = match self {
+            Self::Rustfmt => ("fmt", "rustfmt", "rustfmt-web"),
+            Self::Clippy => ("clippy", "clippy", "rust-web-clippy"),
+        };
+        if succeeds(cargo().args([subcommand, "--version"])) {
+            return Ok(());
+        }
+        if find_program(&["rustup"]).is_some() {
+            step(&format!("adding {rustup_name} with rustup"));
+            return run(Command::new("rustup").args(["component", "add", rustup_name]));
+        }
+        if debian::is_debian() {
+            return debian::install(&[debian_package], "it belongs to the Rust compiler here");
+        }
+        bail!(
+            "`cargo {subcommand}` is missing; install {rustup_name} for the Rust compiler here and try again"
+        );
+    }
+}
+
 /// A compiler that can build for the browser.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WasmToolchain {
