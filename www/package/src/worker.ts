@@ -5,7 +5,7 @@ import { errorBody, isErrorBody, type ErrorBody } from "./errors.js";
 import { ModelLoader } from "./loader.js";
 import type { Reply, Request } from "./messages.js";
 import { openModel } from "./source.js";
-import type { Completion, CompletionChunk, DeviceInfo, MemoryStats, ModelInfo } from "./types.js";
+import type { Completion, CompletionChunk, DeviceInfo, LoadProgress, MemoryStats, ModelInfo } from "./types.js";
 
 type CompleteRequest = Extract<Request, { type: "complete" }>;
 
@@ -131,11 +131,16 @@ async function complete(request: CompleteRequest, signal: AbortSignal, credits: 
   }
 }
 
+/** Tells the page how the load that call `id` waits for goes. */
+function progressOf(id: number): (progress: LoadProgress) => void {
+  return (progress) => send({ type: "progress", id, progress });
+}
+
 /** Loads the model unless it is there; resolves to the milliseconds that this took. */
 async function loadTimed(request: CompleteRequest, signal: AbortSignal): Promise<number> {
   if (loader.isReady(request.model.id)) return 0;
   const start = performance.now();
-  await loader.load(request.model, signal, (progress) => send({ type: "progress", id: request.id, progress }));
+  await loader.load(request.model, signal, progressOf(request.id));
   return performance.now() - start;
 }
 
@@ -162,7 +167,7 @@ class Credits {
 }
 
 async function answer(request: Exclude<Request, { type: "credit" | "cancel" }>, signal: AbortSignal, credits: Credits): Promise<unknown> {
-  const progress = (load: Parameters<Parameters<ModelLoader["load"]>[2]>[0]): void => send({ type: "progress", id: request.id, progress: load });
+  const progress = progressOf(request.id);
   switch (request.type) {
     case "start":
       return start(request);
