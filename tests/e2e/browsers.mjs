@@ -1,5 +1,6 @@
 // Chromium and Firefox behind one small interface, so that a test is written once.
 import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import { delimiter, join } from "node:path";
 
 export const BROWSERS = ["chromium", "firefox"];
@@ -25,14 +26,17 @@ const FIREFOX_PREFERENCES = {
  * With `software`, WebGPU runs in software whatever the machine has: SwiftShader in Chromium, Mesa's lavapipe in Firefox (which
  * `VK_ICD_FILENAMES` must name). `CHROMIUM` and `FIREFOX` name the programs when they are not on PATH.
  *
- * Returns `{ name, newPage(url), close() }`; a page has `evaluate(function, argument)`, `expose(name, function)`, `errors` (console
- * errors and uncaught exceptions so far) and `close()`.
+ * Returns `{ name, newPage(url), newEmptyPage(), close() }`; a page has `evaluate(function, argument)`, `expose(name, function)`,
+ * `errors` (console errors and uncaught exceptions so far) and `close()`. In Chromium on Linux, `peakBytes()` is what the processes of
+ * pages and of the GPU have at most held in memory, each at its own time.
  */
 export async function launch(name, { software = true } = {}) {
   const browser = name === "chromium" ? await launchChromium(software) : await launchFirefox();
   return {
     name,
     newPage: async (url) => wrapPage(await browser.newPage(), url),
+    newEmptyPage: () => browser.newPage(),
+    peakBytes: () => peakBytes(browser),
     close: () => browser.close(),
   };
 }
@@ -56,6 +60,22 @@ async function launchFirefox() {
     // A software GPU can keep a call waiting for longer than the default of three minutes.
     protocolTimeout: 30 * 60_000,
   });
+}
+
+async function peakBytes(browser) {
+  const session = await browser.newBrowserCDPSession();
+  const { processInfo } = await session.send("SystemInfo.getProcessInfo");
+  await session.detach();
+  const ids = processInfo.filter(({ type }) => type === "renderer" || type === "GPU").map(({ id }) => id);
+  if (ids.length < 2) throw new Error(`expected a renderer and a GPU process among ${JSON.stringify(processInfo)}`);
+  const peaks = await Promise.all(ids.map(peakResidentBytes));
+  return peaks.reduce((sum, bytes) => sum + bytes, 0);
+}
+
+/** Linux's high-water mark, which misses no peak however short. */
+async function peakResidentBytes(id) {
+  const status = await readFile(`/proc/${id}/status`, "utf8");
+  return Number(/^VmHWM:\s*(\d+) kB$/m.exec(status)[1]) * 1024;
 }
 
 function program(variable, names) {

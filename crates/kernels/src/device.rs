@@ -94,15 +94,83 @@ pub(crate) fn words_tensor(words: Vec<u32>, lifetime: Lifetime, device: &Device)
     }
 }
 
+/// Part of a buffer of words in a GPU's persistent memory, to be written piece by piece.
+#[derive(Debug)]
+pub(crate) struct WordBuffer {
+    handle: Handle,
+    n_words: usize,
+    device: CubeDevice,
+}
+
+impl WordBuffer {
+    /// Buffers of these many words, of unspecified contents and side by side in one allocation, or `None` when the device is no GPU.
+    pub(crate) fn on_gpu(n_words: &[usize], device: &Device) -> Option<Vec<Self>> {
+        let DispatchDevice::Cube(cube) = device.as_dispatch() else {
+            return None;
+        };
+        let n_bytes = n_words.iter().map(|&n_words| aligned_bytes(n_words)).sum();
+        let all = empty_persistent(n_bytes, cube);
+        let mut start = 0;
+        let part = |&n_words: &usize| {
+            let end = start + n_words * 4;
+            let handle = (all.clone())
+                .offset_start(start as u64)
+                .offset_end((n_bytes - end) as u64);
+            start += aligned_bytes(n_words);
+            Self {
+                handle,
+                n_words,
+                device: cube.clone(),
+            }
+        };
+        Some(n_words.iter().map(part).collect())
+    }
+
+    /// Writes `words` from word `first` on. Kernels that are launched later see them.
+    pub(crate) fn write(&mut self, first: usize, words: &[u32]) {
+        let after = self.n_words - first - words.len();
+        let part = (self.handle.clone())
+            .offset_start(first as u64 * 4)
+            .offset_end(after as u64 * 4);
+        let bytes = Bytes::from_elems(words.to_vec());
+        self.device.client().write(&part, bytes);
+    }
+
+    pub(crate) fn into_tensor(self) -> Tensor<1, Int> {
+        let Self {
+            handle,
+            n_words,
+            device,
+        } = self;
+        let shape = Shape::new([n_words]);
+        Tensor::from_primitive::<CubeBackend>(CubeTensor::new_contiguous(
+            device.client(),
+            device,
+            shape,
+            handle,
+            DType::U32,
+        ))
+    }
+}
+
+/// Bytes from the start of one [`WordBuffer`] to that of the next: WebGPU promises that bindings may start at multiples of 256 bytes.
+pub(crate) const fn aligned_bytes(n_words: usize) -> usize {
+    (n_words * 4).next_multiple_of(256)
+}
+
+fn empty_persistent(n_bytes: usize, device: &CubeDevice) -> Handle {
+    let client = device.client();
+    client.memory_persistent_allocation((), |()| client.empty(n_bytes))
+}
+
 /// A tensor of f32 in persistent memory, whose contents are unspecified.
 pub(crate) fn empty_floats(n_values: usize, device: &Device) -> Tensor<1> {
     let shape = Shape::new([n_values]);
     match device.as_dispatch() {
         DispatchDevice::Cube(cube) => {
-            let client = cube.client();
-            let handle = client.memory_persistent_allocation((), |()| client.empty(n_values * 4));
+            let handle = empty_persistent(n_values * 4, cube);
             Tensor::from_primitive::<CubeBackend>(CubeTensor::new_contiguous(
-                client,
+                cube.client(),
                 cube.clone(),
                 shape,
                 handle,

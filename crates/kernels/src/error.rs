@@ -1,6 +1,6 @@
 //! What can go wrong when weights and caches are put on a device.
 
-use cinderlm_weights::Interleave;
+use cinderlm_weights::{Interleave, PackError};
 use thiserror::Error;
 
 /// An error of creating device buffers. Kernels themselves cannot fail: their buffers were checked when they were made.
@@ -40,6 +40,10 @@ pub enum KernelError {
         /// Words found.
         actual: usize,
     },
+
+    /// The blocks of a file do not make up the matrix, or there is no memory to pack them.
+    #[error(transparent)]
+    Pack(#[from] PackError),
 
     /// Attention kernels take head sizes that are multiples of 4, up to 256.
     #[error("heads of {head_dim} values are not supported: 4 to 256 in steps of 4 are")]

@@ -13,6 +13,7 @@ mod cube;
 mod device;
 mod error;
 mod flex;
+mod loader;
 mod matrix;
 mod ops;
 mod profile;
@@ -27,11 +28,12 @@ pub use device::{
     gpu_bytes_in_use, gpu_bytes_reserved, max_buffer_bytes, memory_cleanup, weight_vector,
 };
 pub use error::KernelError;
+pub use loader::{MatrixLoader, WeightMemory};
 pub use matrix::PackedMatrix;
 pub use ops::{
     AttentionParams, LanguageOps, RopeLayout, RopeParams, attention, embed, linear, rms_norm,
     rope_append, swiglu,
 };
 pub use profile::Profile;
-pub use readback::{finish_uploads, read};
+pub use readback::{finish_uploads, read, start_uploads};
 pub use step::{Step, StepRow};

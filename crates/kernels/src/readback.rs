@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use burn::backend::{DispatchDevice, ExecutionError};
 use burn::tensor::{Device, Tensor, TensorData};
+use cubecl::server::ServerError;
 
 type Read = Pin<Box<dyn Future<Output = Result<TensorData, ExecutionError>>>>;
 
@@ -57,19 +58,31 @@ impl Drop for Reading {
     }
 }
 
+/// Hands everything that was sent to the device so far to the system. Until then uploads wait in host memory for the next kernel.
+///
+/// # Errors
+/// The device is lost, or failed at what came before.
+pub fn start_uploads(device: &Device) -> Result<(), ExecutionError> {
+    match device.as_dispatch() {
+        DispatchDevice::Cube(cube) => cube.client().flush().map_err(execution_error),
+        DispatchDevice::Flex(_) => Ok(()),
+    }
+}
+
 /// Waits until everything that was sent to the device so far has been done. Until then a browser keeps its own copy of each upload.
 ///
 /// # Errors
 /// The device is lost, or failed at what came before.
 pub async fn finish_uploads(device: &Device) -> Result<(), ExecutionError> {
     match device.as_dispatch() {
-        DispatchDevice::Cube(cube) => {
-            let synced = cube.client().sync().await;
-            synced.map_err(|error| match error.is_device_poisoned() {
-                true => ExecutionError::device_poisoned(error.to_string()),
-                false => ExecutionError::with_context(error.to_string()),
-            })
-        }
+        DispatchDevice::Cube(cube) => cube.client().sync().await.map_err(execution_error),
         DispatchDevice::Flex(_) => Ok(()),
+    }
+}
+
+fn execution_error(error: ServerError) -> ExecutionError {
+    match error.is_device_poisoned() {
+        true => ExecutionError::device_poisoned(error.to_string()),
+        false => ExecutionError::with_context(error.to_string()),
     }
 }

@@ -185,6 +185,15 @@ pub enum Interleave {
     Tiles32,
 }
 
+/// One of the sections of a packed tensor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Section {
+    /// Its first word.
+    pub offset: usize,
+    /// Words that each row has in it.
+    pub words_per_row: usize,
+}
+
 /// Format, shape and order of a packed tensor: all that a kernel needs to find a word.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct PackedLayout {
@@ -271,6 +280,40 @@ impl PackedLayout {
     /// First word of the supers.
     pub const fn super_offset(&self) -> usize {
         self.scale_offset() + self.padded_rows() * self.format.scale_words_per_row(self.n_cols)
+    }
+
+    /// The four sections, in order: low plane, high plane, scales, supers.
+    pub const fn sections(&self) -> [Section; 4] {
+        let (format, n_cols) = (self.format, self.n_cols);
+        [
+            Section {
+                offset: self.low_offset(),
+                words_per_row: format.low_words_per_row(n_cols),
+            },
+            Section {
+                offset: self.high_offset(),
+                words_per_row: format.high_words_per_row(n_cols),
+            },
+            Section {
+                offset: self.scale_offset(),
+                words_per_row: format.scale_words_per_row(n_cols),
+            },
+            Section {
+                offset: self.super_offset(),
+                words_per_row: format.super_words_per_row(n_cols),
+            },
+        ]
+    }
+
+    /// Bytes that a row takes in the file, as blocks.
+    pub const fn row_file_bytes(&self) -> usize {
+        let block_type = self.format.block_type;
+        self.n_cols / block_type.block_len() * block_type.block_bytes()
+    }
+
+    /// Bytes that the tensor takes in the file, as blocks.
+    pub const fn n_file_bytes(&self) -> u64 {
+        self.n_rows as u64 * self.row_file_bytes() as u64
     }
 
     /// Words of the whole buffer.

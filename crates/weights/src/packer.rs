@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use crate::fields;
-use crate::packed::{BLOCK, SUPER_BLOCK, TILE_ROWS};
+use crate::packed::{BLOCK, SUPER_BLOCK, Section, TILE_ROWS};
 use crate::{BlockType, Interleave, PackedFormat, PackedLayout, PackedTensor, ScaleKind};
 
 /// Why a tensor cannot be packed.
@@ -75,15 +75,38 @@ impl Packer {
             .map_err(|_| PackError::OutOfMemory {
                 n_bytes: n_words as u64 * 4,
             })?;
-        let words = vec![0; n_words];
-        let block_type = layout.format.block_type;
-        Ok(Self {
+        Ok(Self::over(layout, vec![0; n_words]))
+    }
+
+    /// A packer that uses the memory of `words`, whatever they hold.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(crate) fn with_buffer(
+        layout: PackedLayout,
+        mut words: Vec<u32>,
+    ) -> Result<Self, PackError> {
+        layout.check()?;
+        let n_words = layout.n_words();
+        words.clear();
+        words
+            .try_reserve_exact(n_words)
+            .map_err(|_| PackError::OutOfMemory {
+                n_bytes: n_words as u64 * 4,
+            })?;
+        words.resize(n_words, 0);
+        Ok(Self::over(layout, words))
+    }
+
+    /// A packer into words that are all zero.
+    fn over(layout: PackedLayout, words: Vec<u32>) -> Self {
+        Self {
             tensor: PackedTensor { layout, words },
-            row_bytes: layout.n_cols / block_type.block_len() * block_type.block_bytes(),
+            row_bytes: layout.row_file_bytes(),
             next_row: 0,
             partial: Vec::new(),
             scratch: RowWords::default(),
-        })
+        }
     }
 
     /// Takes the tensor's next bytes.
@@ -92,7 +115,7 @@ impl Packer {
     /// They are more than the tensor holds; nothing of them has been taken then.
     pub fn push(&mut self, mut bytes: &[u8]) -> Result<(), PackError> {
         let actual_bytes = self.taken_bytes() + bytes.len() as u64;
-        if actual_bytes > self.expected_bytes() {
+        if bytes.len() as u64 > self.missing_bytes() {
             return Err(self.wrong_length(actual_bytes));
         }
         if !self.partial.is_empty() {
@@ -122,24 +145,26 @@ impl Packer {
     /// Bytes are missing.
     pub fn finish(self) -> Result<PackedTensor, PackError> {
         let actual_bytes = self.taken_bytes();
-        if actual_bytes == self.expected_bytes() {
+        if self.missing_bytes() == 0 {
             Ok(self.tensor)
         } else {
             Err(self.wrong_length(actual_bytes))
         }
     }
 
-    fn expected_bytes(&self) -> u64 {
-        self.tensor.layout.n_rows as u64 * self.row_bytes as u64
+    /// Bytes that have not been pushed yet.
+    pub(crate) fn missing_bytes(&self) -> u64 {
+        self.tensor.layout.n_file_bytes() - self.taken_bytes()
     }
 
-    fn taken_bytes(&self) -> u64 {
+    /// Bytes that have been pushed.
+    pub(crate) fn taken_bytes(&self) -> u64 {
         self.next_row as u64 * self.row_bytes as u64 + self.partial.len() as u64
     }
 
     fn wrong_length(&self, actual_bytes: u64) -> PackError {
         PackError::WrongLength {
-            expected_bytes: self.expected_bytes(),
+            expected_bytes: self.tensor.layout.n_file_bytes(),
             actual_bytes,
         }
     }
@@ -153,12 +178,8 @@ impl Packer {
             scales,
             supers,
         } = &self.scratch;
-        for (offset, words) in [
-            (layout.low_offset(), low),
-            (layout.high_offset(), high),
-            (layout.scale_offset(), scales),
-            (layout.super_offset(), supers),
-        ] {
+        let parts = [low, high, scales, supers];
+        for (Section { offset, .. }, words) in layout.sections().into_iter().zip(parts) {
             if words.is_empty() {
                 continue;
             }

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use cinderlm_weights::{
-    BlockType, Interleave, PackError, PackedLayout, PackedTensor, Packer, dequantize,
+    BlockType, Interleave, PackError, PackedLayout, PackedTensor, Packer, RUN_BYTES, RunPacker,
+    dequantize,
 };
 
 const INTERLEAVES: [Interleave; 2] = [Interleave::Rows, Interleave::Tiles32];
@@ -114,6 +115,50 @@ fn pieces_of_any_size_pack_alike() {
             assert_eq!(packer.finish(), whole, "{block_type} in pieces of {piece}");
         }
     }
+}
+
+#[test]
+fn runs_put_every_word_where_the_whole_tensor_has_it() {
+    for block_type in BlockType::ALL {
+        let n_cols = 256;
+        let layout = |n_rows, interleave| {
+            PackedLayout::new(block_type, n_rows, n_cols, interleave).expect("a layout")
+        };
+        // One run, and three of which the last ends inside a tile.
+        let run_rows = RUN_BYTES / (32 * layout(1, Interleave::Rows).n_words() * 4) * 32;
+        for n_rows in [5, 2 * run_rows + 33] {
+            let bytes = random_bytes(11, byte_len(block_type, n_rows * n_cols));
+            for (interleave, piece) in [(INTERLEAVES[0], 70_000), (INTERLEAVES[1], 1 << 20)] {
+                let what = format!("{block_type} [{n_rows}, {n_cols}] {interleave:?}");
+                let layout = layout(n_rows, interleave);
+                let whole = PackedTensor::pack(block_type, n_rows, n_cols, &bytes, interleave);
+                let mut words = vec![0xdead_beef; layout.n_words()];
+                let mut put = |first: usize, part: &[u32]| {
+                    assert!(part.len() * 4 <= RUN_BYTES, "{what}");
+                    words[first..][..part.len()].copy_from_slice(part);
+                };
+                let mut packer = RunPacker::new(layout).expect("a packer");
+                for bytes in bytes.chunks(piece) {
+                    packer.push(bytes, &mut put).expect("room");
+                }
+                assert!(packer.push(&[0], &mut put).is_err(), "{what}");
+                packer.finish().expect(&what);
+                assert_eq!(whole.expect(&what).words, words, "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn runs_that_end_early_are_errors() {
+    let layout = PackedLayout::new(BlockType::Q8_0, 3, 32, Interleave::Tiles32).expect("a layout");
+    let mut packer = RunPacker::new(layout).expect("a packer");
+    packer.push(&[0; 101], |_, _| ()).expect("room");
+    let expected = PackError::WrongLength {
+        expected_bytes: 102,
+        actual_bytes: 101,
+    };
+    assert_eq!(packer.finish(), Err(expected));
 }
 
 /// The layout that kernels are written against, spelled out on numbers that show each bit's place.

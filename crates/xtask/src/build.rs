@@ -23,6 +23,8 @@ const MODULE: &str = "cinderlm_wasm";
 /// What wasm-opt does. The features are named one by one: with all of them on it writes a module that browsers refuse.
 const WASM_OPT: &[&str] = &[
     "-Oz",
+    // Without a limit it makes functions of 160 kB, and compiling one of those in the browser takes tens of megabytes.
+    "--one-caller-inline-max-function-size=300",
     "--strip-debug",
     "--strip-producers",
     "--enable-simd",

@@ -5,7 +5,7 @@ import type { WireModel } from "./messages.js";
 export interface ForwardSource {
   /** Size of the file in bytes, where known. */
   readonly size: number | undefined;
-  /** The next bytes, or undefined at the end. */
+  /** The next bytes, or undefined at the end. They hold until `next` is called again. */
   next(): Promise<Uint8Array | undefined>;
 }
 
@@ -51,23 +51,60 @@ function contentLength(response: Response): number | undefined {
   return Number.isSafeInteger(size) ? size : undefined;
 }
 
+/** Bytes asked for at a time. */
+const CHUNK_BYTES = 1 << 18;
+
+/**
+ * Reads a stream into one buffer, over and over: chunks of a stream's own making wait for the garbage collector, until a whole file of
+ * them has piled up.
+ */
+class ChunkReader {
+  readonly #reader: ReadableStreamBYOBReader | ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>;
+  #buffer = new ArrayBuffer(CHUNK_BYTES);
+
+  constructor(stream: ReadableStream<Uint8Array<ArrayBuffer>>) {
+    this.#reader = bytesReader(stream) ?? stream.getReader();
+  }
+
+  /** The next bytes, which hold until the next call; undefined at the end. */
+  async read(): Promise<Uint8Array | undefined> {
+    if (this.#reader instanceof ReadableStreamDefaultReader) return (await this.#reader.read()).value;
+    const { done, value } = await this.#reader.read(new Uint8Array(this.#buffer));
+    if (value !== undefined) this.#buffer = value.buffer;
+    return done ? undefined : value;
+  }
+
+  async cancel(): Promise<void> {
+    await this.#reader.cancel();
+  }
+}
+
+/** Undefined where the browser's streams cannot fill a given buffer. */
+function bytesReader(stream: ReadableStream<Uint8Array<ArrayBuffer>>): ReadableStreamBYOBReader | undefined {
+  try {
+    return stream.getReader({ mode: "byob" });
+  } catch {
+    return undefined;
+  }
+}
+
 class StreamSource implements ModelFile {
   readonly size: number | undefined;
   failure: ErrorBody | undefined;
-  readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
+  readonly #reader: ChunkReader;
   readonly #name: string;
   readonly #signal: AbortSignal;
   readonly #onBytes: (bytes: number, total?: number) => void;
   #bytes = 0;
 
   constructor(
-    stream: ReadableStream<Uint8Array>,
+    stream: ReadableStream<Uint8Array<ArrayBuffer>>,
     size: number | undefined,
     name: string,
     signal: AbortSignal,
     onBytes: (bytes: number, total?: number) => void,
   ) {
-    this.#reader = stream.getReader();
+    this.#reader = new ChunkReader(stream);
     this.size = size;
     this.#name = name;
     this.#signal = signal;
@@ -77,9 +114,9 @@ class StreamSource implements ModelFile {
   async next(): Promise<Uint8Array | undefined> {
     this.#signal.throwIfAborted();
     try {
-      const { done, value } = await this.#reader.read();
+      const value = await this.#reader.read();
       this.#signal.throwIfAborted();
-      if (done) {
+      if (value === undefined) {
         this.#checkEnd();
         return undefined;
       }

@@ -39,6 +39,17 @@ impl AttentionSpec {
     fn vectors(&self) -> usize {
         self.head_dim / 4
     }
+
+    /// Vectors of the query that an invocation keeps.
+    fn query_vectors(&self) -> usize {
+        if self.lanes == 1 { self.vectors() } else { 1 }
+    }
+
+    /// Whether loops over a head's vectors are unrolled: on a GPU they must be, for `acc` to stay in registers. On a software adapter, where
+    /// it lies on the stack anyway, unrolled code takes a third of a second and 60 MB to compile.
+    fn is_unrolled(&self) -> bool {
+        self.lanes > 1
+    }
 }
 
 pub(super) fn launch(
@@ -119,7 +130,7 @@ fn attention(
     let present = unit < n_units as usize;
 
     let mut acc = Array::<Vector<f32, Const<4>>>::new(comptime!(spec.vectors()));
-    #[unroll]
+    #[unroll(spec.is_unrolled())]
     for d in 0..comptime!(spec.vectors()) {
         acc[d] = Vector::new(0.0);
     }
@@ -130,17 +141,31 @@ fn attention(
         let kv_head = unit % spec.n_heads / comptime!(spec.n_heads / spec.n_kv_heads);
         let end = step[row + 1] as usize + 1;
         let table = step[row + 3] as usize;
+        // A software adapter reads its stack faster than it gathers a buffer; a GPU wants its registers for `acc`.
+        let mut query = Array::<Vector<f32, Const<4>>>::new(comptime!(spec.query_vectors()));
+        if comptime!(spec.lanes == 1) {
+            for d in 0..comptime!(spec.vectors()) {
+                query[d] = q[unit * comptime!(spec.vectors()) + d];
+            }
+        }
         for position in range_stepped(lane, end, comptime!(spec.lanes)) {
             let block = step[table + position / spec.block_tokens] as usize;
             let slot = block * spec.block_tokens + position % spec.block_tokens;
             let kv = (slot * spec.n_kv_heads + kv_head) * comptime!(spec.vectors());
-            let score = head_dot(q, unit * comptime!(spec.vectors()), k_cache, kv, spec) * scale;
+            let score = head_dot(
+                q,
+                &query,
+                unit * comptime!(spec.vectors()),
+                k_cache,
+                kv,
+                spec,
+            ) * scale;
             let new_largest = max(largest, score);
             let keep = (largest - new_largest).exp();
             let weight = (score - new_largest).exp();
             largest = new_largest;
             total = total * keep + weight;
-            #[unroll]
+            #[unroll(spec.is_unrolled())]
             for d in 0..comptime!(spec.vectors()) {
                 acc[d] = acc[d] * Vector::new(keep) + v_cache[kv + d] * Vector::new(weight);
             }
@@ -148,7 +173,6 @@ fn attention(
     }
     if comptime!(spec.lanes == 1) {
         if present {
-            #[unroll]
             for d in 0..comptime!(spec.vectors()) {
                 y[unit * comptime!(spec.vectors()) + d] = acc[d] / Vector::new(total);
             }
@@ -158,19 +182,24 @@ fn attention(
     }
 }
 
-/// The product of a query head and a key head, in four chains of additions.
+/// The product of a query head and a key head, in four chains of additions. With one lane, `query` holds the query head.
 #[cube]
 fn head_dot(
     q: &[Vector<f32, Const<4>>],
+    query: &Array<Vector<f32, Const<4>>>,
     q_start: usize,
     k: &[Vector<f32, Const<4>>],
     k_start: usize,
     #[comptime] spec: AttentionSpec,
 ) -> f32 {
     let mut sums = Vector::<f32, Const<4>>::new(0.0);
-    #[unroll]
+    #[unroll(spec.is_unrolled())]
     for d in 0..comptime!(spec.vectors()) {
-        sums += q[q_start + d] * k[k_start + d];
+        if comptime!(spec.lanes == 1) {
+            sums += query[d] * k[k_start + d];
+        } else {
+            sums += q[q_start + d] * k[k_start + d];
+        }
     }
     (sums.extract(0usize) + sums.extract(1usize)) + (sums.extract(2usize) + sums.extract(3usize))
 }

@@ -5,11 +5,13 @@
 //! - `y`: `[rows, width]` f32
 
 use burn_cubecl::tensor::CubeTensor;
-use cinderlm_weights::PackedLayout;
 use cinderlm_weights::packed::BLOCK;
+use cinderlm_weights::{PackedFormat, PackedLayout};
 use cubecl::prelude::*;
 
-use super::unpack::{packed_row, unpack_block};
+use super::unpack::{
+    PackedShape, QUAD, packed_row, packed_shape, quad_value, read_quad, read_scale,
+};
 use super::{output, plain_grid};
 use crate::step::ROW_WORDS;
 
@@ -20,7 +22,7 @@ pub(super) fn launch(
     layout: PackedLayout,
 ) -> CubeTensor {
     let y = output([n_rows, layout.n_cols], &words);
-    let n_units = n_rows * (layout.n_cols / BLOCK);
+    let n_units = n_rows * (layout.n_cols / QUAD);
     let (count, dim) = plain_grid(n_units);
     let client = words.client.clone();
     // SAFETY: units past `n_units` return, and the caller of `Step::new` vouches for its tokens.
@@ -33,7 +35,8 @@ pub(super) fn launch(
             step.into_buffer_arg(),
             y.clone().into_buffer_arg(),
             n_units as u32,
-            layout,
+            packed_shape(&layout),
+            layout.format,
         );
     }
     y
@@ -45,17 +48,22 @@ fn embed(
     step: &[u32],
     y: &mut [f32],
     n_units: u32,
-    #[comptime] layout: PackedLayout,
+    shape: PackedShape,
+    #[comptime] format: PackedFormat,
 ) {
-    let blocks = comptime!(layout.n_cols / BLOCK);
+    let quads_per_block = comptime!(BLOCK / QUAD);
+    let quads = quads_per_block * shape.n_blocks as usize;
     if ABSOLUTE_POS < n_units as usize {
-        let row = ABSOLUTE_POS / blocks;
-        let block = ABSOLUTE_POS % blocks;
-        let token = step[row * ROW_WORDS] as usize;
-        let values = unpack_block(words, &packed_row(token, layout), block, layout);
+        let token = step[ABSOLUTE_POS / quads * ROW_WORDS] as usize;
+        let row = packed_row(token, &shape);
+        let block = ABSOLUTE_POS % quads / quads_per_block;
+        let quad = ABSOLUTE_POS % quads_per_block;
+        let half = quad / comptime!(BLOCK / QUAD / 2);
+        let scale = read_scale(words, &row, block, half, format);
+        let values = read_quad(words, &row, block, quad, format);
         #[unroll]
-        for i in 0..BLOCK {
-            y[ABSOLUTE_POS * BLOCK + i] = *values.index(i);
+        for i in 0..QUAD {
+            y[ABSOLUTE_POS * QUAD + i] = quad_value(&values, &scale, i, format);
         }
     }
 }

@@ -7,6 +7,39 @@ use cinderlm_weights::packed::{BLOCK, SUPER_BLOCK, TILE_ROWS};
 use cinderlm_weights::{FloatKind, PackedFormat, PackedLayout, ScaleKind};
 use cubecl::prelude::*;
 
+/// The numbers of a [`PackedLayout`] that depend on the matrix's shape. Kernels take them at run time, so that one kernel serves all
+/// matrices of a format: compiling one takes a good part of a second in a browser.
+#[derive(CubeType, CubeLaunch)]
+pub(super) struct PackedShape {
+    /// Outputs of a linear layer.
+    pub(super) n_rows: u32,
+    /// Blocks of 32 values in a row.
+    pub(super) n_blocks: u32,
+    low_words: u32,
+    high_words: u32,
+    scale_words: u32,
+    super_words: u32,
+    high_offset: u32,
+    scale_offset: u32,
+    super_offset: u32,
+}
+
+/// The shape of a matrix as an argument of a launch. All fit 32 bits, which `PackedLayout::check` sees to.
+pub(super) fn packed_shape(layout: &PackedLayout) -> PackedShapeLaunch {
+    let (format, n_cols) = (layout.format, layout.n_cols);
+    PackedShapeLaunch::new(
+        layout.n_rows as u32,
+        (n_cols / BLOCK) as u32,
+        format.low_words_per_row(n_cols) as u32,
+        format.high_words_per_row(n_cols) as u32,
+        format.scale_words_per_row(n_cols) as u32,
+        format.super_words_per_row(n_cols) as u32,
+        layout.high_offset() as u32,
+        layout.scale_offset() as u32,
+        layout.super_offset() as u32,
+    )
+}
+
 /// Where the words of one row begin in each section. Word `w` of a row lies `w * TILE_ROWS` further on.
 #[derive(CubeType, Clone, Copy)]
 pub(super) struct PackedRow {
@@ -18,119 +51,118 @@ pub(super) struct PackedRow {
 
 /// Finds a row, which must be below the padded number of rows.
 #[cube]
-pub(super) fn packed_row(row: usize, #[comptime] layout: PackedLayout) -> PackedRow {
-    let (format, n_cols) = comptime!((layout.format, layout.n_cols));
+pub(super) fn packed_row(row: usize, shape: &PackedShape) -> PackedRow {
     let tile = (row / TILE_ROWS) * TILE_ROWS;
     let lane = row % TILE_ROWS;
     PackedRow {
-        low: tile * comptime!(format.low_words_per_row(n_cols)) + lane,
-        high: tile * comptime!(format.high_words_per_row(n_cols))
-            + lane
-            + comptime!(layout.high_offset()),
-        scales: tile * comptime!(format.scale_words_per_row(n_cols))
-            + lane
-            + comptime!(layout.scale_offset()),
-        supers: tile * comptime!(format.super_words_per_row(n_cols))
-            + lane
-            + comptime!(layout.super_offset()),
+        low: tile * shape.low_words as usize + lane,
+        high: tile * shape.high_words as usize + lane + shape.high_offset as usize,
+        scales: tile * shape.scale_words as usize + lane + shape.scale_offset as usize,
+        supers: tile * shape.super_words as usize + lane + shape.super_offset as usize,
     }
 }
 
-/// The 32 values of block `block` of a row.
+/// Values of a [`PackedQuad`].
+pub(super) const QUAD: usize = 4;
+
+/// Four neighbouring values of a row, read but not yet unpacked.
+#[derive(CubeType)]
+pub(super) struct PackedQuad {
+    /// Quanta of up to 8 bits lie in the bytes of one word; floats fill two or four.
+    low: Sequence<u32>,
+    high: u32,
+}
+
+/// Reads quad `quad` of the eight of block `block` of a row. Those that share words shift them to where the first would have its own.
 #[cube]
-pub(super) fn unpack_block(
+pub(super) fn read_quad(
     words: &[u32],
     row: &PackedRow,
     block: usize,
-    #[comptime] layout: PackedLayout,
-) -> Sequence<f32> {
-    let format = comptime!(layout.format);
-    // A plane of `n` bits per value has `n` words per block of 32.
-    let low = read_words(words, row.low, block, comptime!(format.low_bits()));
-    let mut values = Sequence::<f32>::new();
-    if comptime!(format.float_kind().is_some()) {
+    quad: usize,
+    #[comptime] format: PackedFormat,
+) -> PackedQuad {
+    let bits = comptime!(format.low_bits());
+    let mut low = Sequence::<u32>::new();
+    if comptime!(bits >= 8) {
         #[unroll]
-        for i in 0..BLOCK {
-            values.push(float_value(&low, i, format));
+        for w in 0..comptime!(bits / 8) {
+            let word = (block * comptime!(BLOCK / QUAD) + quad) * comptime!(bits / 8) + w;
+            low.push(words[row.low + word * TILE_ROWS]);
         }
     } else {
-        let high = read_words(words, row.high, block, comptime!(format.high_bits()));
-        let scales = block_scales(words, row, block, format);
-        #[unroll]
-        for i in 0..BLOCK {
-            let group = comptime!(2 * (i / group_len(format)));
-            let offset = comptime!(group + 1);
-            values.push(
-                quantum(&low, &high, i, format) * *scales.index(group) + *scales.index(offset),
-            );
-        }
+        low.push(shared_word(words, row.low, block, quad, bits));
     }
-    values
+    let high = match comptime!(format.high_bits()) {
+        0usize => 0u32.runtime(),
+        1usize => words[row.high + block * TILE_ROWS] >> (quad * QUAD) as u32,
+        _ => shared_word(words, row.high, block, quad, 2usize),
+    };
+    PackedQuad { low, high }
 }
 
-/// The `n` words of block `block` in a section where each block has `n`.
+/// The word of a quad in a plane of 2 or 4 bits per value, where `8 / bits` quads share each of a block's `bits` words.
 #[cube]
-fn read_words(words: &[u32], section: usize, block: usize, #[comptime] n: usize) -> Sequence<u32> {
-    let mut read = Sequence::<u32>::new();
-    #[unroll]
-    for w in 0..n {
-        read.push(words[section + (block * n + w) * TILE_ROWS]);
-    }
-    read
+fn shared_word(
+    words: &[u32],
+    section: usize,
+    block: usize,
+    quad: usize,
+    #[comptime] bits: usize,
+) -> u32 {
+    words[section + (block * bits + quad % bits) * TILE_ROWS] >> (quad / bits * bits) as u32
 }
 
-/// Value `i` of a block of floats.
+/// Value `i` of a quad. Unpacking values one by one, where they are used, keeps few of them alive at a time.
 #[cube]
-fn float_value(low: &Sequence<u32>, #[comptime] i: usize, #[comptime] format: PackedFormat) -> f32 {
-    let bits = field(low, i, comptime!(format.low_bits()));
-    if comptime!(matches!(format.float_kind(), Some(FloatKind::F32))) {
-        f32::reinterpret(bits)
-    } else if comptime!(matches!(format.float_kind(), Some(FloatKind::BF16))) {
-        f32::reinterpret(bits << 16u32)
-    } else {
-        half_value(bits)
-    }
-}
-
-/// Quantum `i` of a block, unsigned: signed ones are moved up by 128, which [`zero`] takes into account.
-#[cube]
-fn quantum(
-    low: &Sequence<u32>,
-    high: &Sequence<u32>,
+pub(super) fn quad_value(
+    quad: &PackedQuad,
+    scale: &Scale,
     #[comptime] i: usize,
     #[comptime] format: PackedFormat,
 ) -> f32 {
-    let low_bits = comptime!(format.low_bits());
-    let high_bits = comptime!(format.high_bits());
-    let bits = field(low, i, low_bits);
-    if comptime!(low_bits == 8) {
-        f32::cast_from(bits ^ 128u32)
-    } else if comptime!(high_bits == 0) {
-        f32::cast_from(bits)
+    if comptime!(matches!(format.float_kind(), Some(FloatKind::F32))) {
+        f32::reinterpret(*quad.low.index(i))
+    } else if comptime!(matches!(format.float_kind(), Some(FloatKind::BF16))) {
+        f32::reinterpret(half_of_word(&quad.low, i) << 16u32)
+    } else if comptime!(format.float_kind().is_some()) {
+        half_value(half_of_word(&quad.low, i))
     } else {
-        f32::cast_from(bits | (field(high, i, high_bits) << comptime!(low_bits as u32)))
+        quantum(quad, i, format) * scale.scale + scale.offset
     }
 }
 
-/// Field `i` of a block's plane of `bits` bits per value.
+/// Entry `i` of words that hold two each.
 #[cube]
-fn field(plane: &Sequence<u32>, #[comptime] i: usize, #[comptime] bits: usize) -> u32 {
-    let (word, shift) = comptime!(place(bits, i));
-    let mask = comptime!(((1u64 << bits) - 1) as u32);
-    (*plane.index(word) >> shift) & mask
+fn half_of_word(low: &Sequence<u32>, #[comptime] i: usize) -> u32 {
+    (*low.index(comptime!(i / 2)) >> comptime!(16 * (i as u32 % 2))) & 0xffff
 }
 
-/// Word and shift of field `i` in a plane of `bits` bits per value.
-fn place(bits: usize, i: usize) -> (usize, u32) {
-    let (word, shift) = match bits {
-        1 => (0, i),
-        2 => (i % 8 / 4, 8 * (i % 4) + 2 * (i / 8)),
-        4 => (i % 16 / 4, 8 * (i % 4) + 4 * (i / 16)),
-        8 => (i / 4, 8 * (i % 4)),
-        16 => (i / 2, 16 * (i % 2)),
-        _ => (i, 0),
-    };
-    (word, shift as u32)
+/// Quantum `i` of a quad, unsigned: signed ones are moved up by 128, which [`zero`] takes into account.
+#[cube]
+fn quantum(quad: &PackedQuad, #[comptime] i: usize, #[comptime] format: PackedFormat) -> f32 {
+    let (low_bits, high_bits) = comptime!((format.low_bits() as u32, format.high_bits() as u32));
+    let byte = *quad.low.index(0usize) >> comptime!(8 * i as u32);
+    let low = byte & comptime!((1u32 << low_bits) - 1);
+    if comptime!(low_bits == 8) {
+        small_float(low ^ 128u32)
+    } else if comptime!(high_bits == 0) {
+        small_float(low)
+    } else {
+        let shift = comptime!(if high_bits == 1 {
+            i as u32
+        } else {
+            8 * i as u32
+        });
+        let high = (quad.high >> shift) & comptime!((1u32 << high_bits) - 1);
+        small_float(low | (high << low_bits))
+    }
+}
+
+/// An integer below 2^31 as a float. CPUs under software adapters convert signed integers in one instruction, unsigned ones in several.
+#[cube]
+fn small_float(bits: u32) -> f32 {
+    f32::cast_from(i32::cast_from(bits))
 }
 
 /// What is taken off a [`quantum`].
@@ -138,62 +170,71 @@ fn zero(format: PackedFormat) -> f32 {
     (format.zero() + if format.low_bits() == 8 { 128 } else { 0 }) as f32
 }
 
-/// Values of a block that share a scale.
-fn group_len(format: PackedFormat) -> usize {
-    match format.scale_kind() {
-        ScaleKind::Super | ScaleKind::SuperMin { group: 16 } => 16,
-        _ => BLOCK,
-    }
+/// What turns quanta into values: `value = quantum * scale + offset`.
+#[derive(CubeType, Clone, Copy)]
+pub(super) struct Scale {
+    pub(super) scale: f32,
+    pub(super) offset: f32,
 }
 
-/// `scale, offset` of each group of a block, such that `value = quantum * scale + offset`.
+/// The scale of half `half`, 0 or 1, of block `block`.
 #[cube]
-fn block_scales(
+pub(super) fn read_scale(
     words: &[u32],
     row: &PackedRow,
     block: usize,
+    half: usize,
     #[comptime] format: PackedFormat,
-) -> Sequence<f32> {
+) -> Scale {
     let zero = comptime!(zero(format));
-    let mut scales = Sequence::<f32>::new();
     let supers_per_block = comptime!(SUPER_BLOCK / BLOCK);
-    if comptime!(matches!(format.scale_kind(), ScaleKind::Single)) {
+    if comptime!(matches!(format.scale_kind(), ScaleKind::None)) {
+        Scale {
+            scale: f32::new(1.0),
+            offset: f32::new(0.0),
+        }
+    } else if comptime!(matches!(format.scale_kind(), ScaleKind::Single)) {
         let scale = half_value(half_word(words, row.scales, block));
-        scales.push(scale);
-        scales.push(scale * -zero);
+        Scale {
+            scale,
+            offset: scale * -zero,
+        }
     } else if comptime!(matches!(format.scale_kind(), ScaleKind::SingleMin)) {
         let word = words[row.scales + block * TILE_ROWS];
-        scales.push(half_value(word & 0xffff));
-        scales.push(half_value(word >> 16u32));
+        Scale {
+            scale: half_value(word & 0xffff),
+            offset: half_value(word >> 16u32),
+        }
     } else if comptime!(matches!(format.scale_kind(), ScaleKind::Super)) {
         let d = half_value(half_word(words, row.supers, block / supers_per_block));
         let pair = half_word(words, row.scales, block);
-        #[unroll]
-        for group in 0..2u32 {
-            // Flipping the sign bit of an i8 adds 128 to it.
-            let signed = f32::cast_from(((pair >> comptime!(8 * group)) & 255) ^ 128) - 128.0;
-            let scale = d * signed;
-            scales.push(scale);
-            scales.push(scale * -zero);
+        // Flipping the sign bit of an i8 adds 128 to it.
+        let signed = small_float(((pair >> (8 * half as u32)) & 255) ^ 128) - 128.0;
+        let scale = d * signed;
+        Scale {
+            scale,
+            offset: scale * -zero,
         }
     } else {
         let supers = words[row.supers + block / supers_per_block * TILE_ROWS];
-        let d = half_value(supers & 0xffff);
-        let dmin = half_value(supers >> 16u32);
-        if comptime!(group_len(format) == BLOCK) {
-            let pair = half_word(words, row.scales, block);
-            scales.push(d * f32::cast_from(pair & 255));
-            scales.push(-(dmin * f32::cast_from(pair >> 8u32)));
+        let pair = if comptime!(has_scale_per_block(format)) {
+            half_word(words, row.scales, block)
         } else {
-            let word = words[row.scales + block * TILE_ROWS];
-            #[unroll]
-            for group in 0..2u32 {
-                scales.push(d * f32::cast_from((word >> comptime!(16 * group)) & 255));
-                scales.push(-(dmin * f32::cast_from((word >> comptime!(16 * group + 8)) & 255)));
-            }
+            half_word(words, row.scales, 2 * block + half)
+        };
+        Scale {
+            scale: half_value(supers & 0xffff) * small_float(pair & 255),
+            offset: -(half_value(supers >> 16u32) * small_float(pair >> 8u32)),
         }
     }
-    scales
+}
+
+/// Whether both halves of a block have the same scale.
+pub(super) fn has_scale_per_block(format: PackedFormat) -> bool {
+    !matches!(
+        format.scale_kind(),
+        ScaleKind::Super | ScaleKind::SuperMin { group: 16 }
+    )
 }
 
 /// Entry `index` of a section of 16-bit entries, two a word.
@@ -211,7 +252,7 @@ fn half_value(bits: u32) -> f32 {
     let magnitude = bits & 0x7fff;
     // Exponents are biased by 15 in a half and by 127 in a single.
     let normal = f32::reinterpret((magnitude << 13u32) + comptime!(112u32 << 23));
-    let subnormal = f32::cast_from(magnitude) * comptime!(1.0 / 16_777_216.0f32);
+    let subnormal = small_float(magnitude) * comptime!(1.0 / 16_777_216.0f32);
     let value = select(magnitude < 0x400, subnormal, normal);
     select(bits > 0x7fff, -value, value)
 }

@@ -117,33 +117,12 @@ pub(super) fn interleaved(tensor: &PackedTensor, interleave: Interleave) -> Pack
     let old = tensor.layout;
     let new = PackedLayout { interleave, ..old };
     let mut words = vec![0; new.n_words()];
-    let (format, n_cols) = (old.format, old.n_cols);
-    for (from, to, words_per_row) in [
-        (
-            old.low_offset(),
-            new.low_offset(),
-            format.low_words_per_row(n_cols),
-        ),
-        (
-            old.high_offset(),
-            new.high_offset(),
-            format.high_words_per_row(n_cols),
-        ),
-        (
-            old.scale_offset(),
-            new.scale_offset(),
-            format.scale_words_per_row(n_cols),
-        ),
-        (
-            old.super_offset(),
-            new.super_offset(),
-            format.super_words_per_row(n_cols),
-        ),
-    ] {
+    for (from, to) in old.sections().into_iter().zip(new.sections()) {
+        let words_per_row = from.words_per_row;
         for row in 0..old.n_rows {
             for w in 0..words_per_row {
-                let word = tensor.words[from + old.word_in_section(words_per_row, row, w)];
-                words[to + new.word_in_section(words_per_row, row, w)] = word;
+                let word = tensor.words[from.offset + old.word_in_section(words_per_row, row, w)];
+                words[to.offset + new.word_in_section(words_per_row, row, w)] = word;
             }
         }
     }

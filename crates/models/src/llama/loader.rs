@@ -3,9 +3,11 @@
 use std::collections::{HashMap, HashSet};
 
 use burn::tensor::{Device, Tensor};
-use cinderlm_kernels::{PackedMatrix, finish_uploads, weight_vector};
+use cinderlm_kernels::{
+    KernelError, PackedMatrix, WeightMemory, finish_uploads, start_uploads, weight_vector,
+};
 use cinderlm_weights::gguf::{GgufError, GgufHeader, GgufReader, TensorInfo, TensorStream};
-use cinderlm_weights::{ByteSource, Interleave, PackError, PackedTensor, Packer};
+use cinderlm_weights::{ByteSource, Interleave, PackError, PackedLayout, Packer};
 
 use super::config::LlamaConfig;
 use super::network::{DecoderLayer, Llama};
@@ -17,8 +19,8 @@ use crate::{LoadHooks, LoadProgress, ModelError};
 
 /// Bytes between two calls of [`LoadHooks::yield_now`].
 const YIELD_BYTES: u64 = 4 << 20;
-/// Bytes that may be on their way to a GPU at a time. The browser holds a copy of each until it has arrived.
-const MAX_IN_FLIGHT_BYTES: u64 = 8 << 20;
+/// Bytes that may be on their way to a GPU at a time. The browser holds copies of each until it has arrived.
+const MAX_IN_FLIGHT_BYTES: u64 = 4 << 20;
 
 /// Where each tensor of the file goes, in file order, once every name and shape has been checked.
 pub(super) fn plan(
@@ -58,11 +60,14 @@ fn check_shape(tensor: &TensorInfo, shape: TensorShape, device: &Device) -> Resu
         });
     }
     if let TensorShape::Matrix { .. } = shape {
-        let layout = tensor.packed_layout(PackedMatrix::interleave_for(device));
-        let layout = layout.map_err(|source| pack_error(tensor, source))?;
-        PackedMatrix::check(&layout, device)?;
+        PackedMatrix::check(&matrix_layout(tensor, device)?, device)?;
     }
     Ok(())
+}
+
+fn matrix_layout(tensor: &TensorInfo, device: &Device) -> Result<PackedLayout, ModelError> {
+    let layout = tensor.packed_layout(PackedMatrix::interleave_for(device));
+    Ok(layout.map_err(|source| pack_error(tensor, source))?)
 }
 
 fn pack_error(tensor: &TensorInfo, source: PackError) -> GgufError {
@@ -94,34 +99,26 @@ impl Parts {
             vectors: HashMap::new(),
             device: device.clone(),
         };
-        let mut pacer = Pacer::new(reader.header(), hooks);
-        let mut in_flight_bytes = 0;
+        let matrices = (reader.header().tensors.iter().zip(plan))
+            .filter(|(_, (_, shape))| matches!(shape, TensorShape::Matrix { .. }))
+            .map(|(tensor, _)| matrix_layout(tensor, device))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut memory = WeightMemory::new(matrices, device)?;
+        let mut pacer = Pacer::new(reader.header(), device, hooks);
         for (place, shape) in plan {
             // A reader that has been read from before does not start with the plan's first tensor.
             let stream = reader
                 .next_tensor()
                 .filter(|stream| stream.info().name == place.name());
             let stream = stream.ok_or_else(|| ModelError::MissingTensor { name: place.name() })?;
-            let interleave = match shape {
-                TensorShape::Matrix { .. } => PackedMatrix::interleave_for(device),
-                TensorShape::Vector { .. } => Interleave::Rows,
-            };
-            let packed = pacer.pack(stream, interleave).await?;
             match shape {
                 TensorShape::Matrix { .. } => {
-                    let matrix = PackedMatrix::from_packed(packed, device)?;
-                    in_flight_bytes += matrix.n_bytes();
+                    let matrix = pacer.matrix(stream, &mut memory).await?;
                     parts.matrices.insert(*place, matrix);
                 }
-                TensorShape::Vector { len } => {
-                    let mut values = vec![0.0; *len];
-                    packed.dequantize_row(0, &mut values);
-                    parts.vectors.insert(*place, values);
+                TensorShape::Vector { .. } => {
+                    parts.vectors.insert(*place, pacer.vector(stream).await?);
                 }
-            }
-            if in_flight_bytes >= MAX_IN_FLIGHT_BYTES {
-                in_flight_bytes = 0;
-                finish_uploads(device).await?;
             }
         }
         Ok(parts)
@@ -232,61 +229,101 @@ impl Parts {
     }
 }
 
-/// Reads tensors at the pace of the hooks.
+/// Reads tensors at the pace of the hooks and of the device.
 struct Pacer<'a, H> {
+    device: &'a Device,
     hooks: &'a mut H,
     total_bytes: u64,
     /// Bytes read since the last yield.
     unyielded_bytes: u64,
+    /// Bytes sent to the device since it was last waited for.
+    in_flight_bytes: u64,
 }
 
 impl<'a, H: LoadHooks> Pacer<'a, H> {
-    fn new(header: &GgufHeader, hooks: &'a mut H) -> Self {
+    fn new(header: &GgufHeader, device: &'a Device, hooks: &'a mut H) -> Self {
         let ends = header
             .tensors
             .iter()
             .map(|tensor| tensor.offset + tensor.n_bytes);
         Self {
+            device,
             hooks,
             total_bytes: ends.max().unwrap_or(header.data_offset),
             unyielded_bytes: 0,
+            in_flight_bytes: 0,
         }
     }
 
-    async fn pack<S: ByteSource>(
+    /// Reads a matrix onto the device.
+    async fn matrix<S: ByteSource>(
         &mut self,
-        mut stream: TensorStream<'_, S>,
-        interleave: Interleave,
-    ) -> Result<PackedTensor, ModelError> {
+        stream: TensorStream<'_, S>,
+        memory: &mut WeightMemory,
+    ) -> Result<PackedMatrix, ModelError> {
+        let tensor = stream.info();
+        let named = |error| match error {
+            KernelError::Pack(source) => pack_error(tensor, source).into(),
+            other => ModelError::from(other),
+        };
+        let mut matrix = memory.next_matrix().map_err(named)?;
+        self.pieces(stream, |piece| matrix.push(piece)).await?;
+        matrix.finish().map_err(named)
+    }
+
+    /// Reads a row of values into host memory.
+    async fn vector<S: ByteSource>(
+        &mut self,
+        stream: TensorStream<'_, S>,
+    ) -> Result<Vec<f32>, ModelError> {
         let tensor = stream.info();
         let failed = |source| pack_error(tensor, source);
-        let layout = tensor.packed_layout(interleave).map_err(failed)?;
+        let layout = tensor.packed_layout(Interleave::Rows).map_err(failed)?;
         let mut packer = Packer::new(layout).map_err(failed)?;
+        self.pieces(stream, |piece| packer.push(piece)).await?;
+        let mut values = vec![0.0; layout.n_cols];
+        let packed = packer.finish().map_err(failed)?;
+        packed.dequantize_row(0, &mut values);
+        Ok(values)
+    }
+
+    async fn pieces<S: ByteSource>(
+        &mut self,
+        mut stream: TensorStream<'_, S>,
+        mut take: impl FnMut(&[u8]) -> Result<(), PackError>,
+    ) -> Result<(), ModelError> {
+        let tensor = stream.info();
         let mut read_bytes = tensor.offset;
         loop {
             if self.hooks.is_cancelled() {
                 return Err(ModelError::Cancelled);
             }
             let Some(piece) = stream.next_piece().await? else {
-                break;
+                return Ok(());
             };
-            packer.push(piece).map_err(failed)?;
+            take(piece).map_err(|source| pack_error(tensor, source))?;
             let n_bytes = piece.len() as u64;
             read_bytes += n_bytes;
-            self.report(read_bytes, n_bytes).await;
+            self.report(read_bytes, n_bytes).await?;
         }
-        Ok(packer.finish().map_err(failed)?)
     }
 
-    async fn report(&mut self, read_bytes: u64, n_new: u64) {
+    async fn report(&mut self, read_bytes: u64, n_new: u64) -> Result<(), ModelError> {
         self.hooks.progress(LoadProgress {
             read_bytes,
             total_bytes: self.total_bytes,
         });
+        start_uploads(self.device)?;
+        self.in_flight_bytes += n_new;
+        if self.in_flight_bytes >= MAX_IN_FLIGHT_BYTES {
+            self.in_flight_bytes = 0;
+            finish_uploads(self.device).await?;
+        }
         self.unyielded_bytes += n_new;
         if self.unyielded_bytes >= YIELD_BYTES {
             self.unyielded_bytes = 0;
             self.hooks.yield_now().await;
         }
+        Ok(())
     }
 }

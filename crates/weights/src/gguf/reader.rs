@@ -6,7 +6,7 @@ use crate::codec::decode_blocks;
 use crate::{ByteSource, Interleave, PackError, PackedTensor, Packer};
 
 /// The most bytes of a tensor that are read at a time.
-pub const PIECE_BYTES: usize = 1 << 20;
+pub const PIECE_BYTES: usize = 1 << 18;
 
 /// A GGUF file being read from front to back.
 #[derive(Debug)]

@@ -162,12 +162,6 @@ impl I32x4 {
         ]
     }
 
-    /// The four 16-bit halves of two words as unsigned lanes, low half first.
-    #[inline(always)]
-    pub(crate) fn load_two_words(words: &[u32; 2]) -> Self {
-        Self(wasm::u32x4_extend_low_u16x8(load_half(words)))
-    }
-
     /// The same value in all lanes.
     #[inline(always)]
     pub(crate) fn splat(value: i32) -> Self {
