@@ -27,8 +27,8 @@ const FIREFOX_PREFERENCES = {
  * `VK_ICD_FILENAMES` must name). `CHROMIUM` and `FIREFOX` name the programs when they are not on PATH.
  *
  * Returns `{ name, newPage(url), newEmptyPage(), close() }`; a page has `evaluate(function, argument)`, `expose(name, function)`,
- * `errors` (console errors and uncaught exceptions so far) and `close()`. In Chromium on Linux, `peakBytes()` is what the processes of
- * pages and of the GPU have at most held in memory, each at its own time.
+ * `errors` (console errors and uncaught exceptions so far) and `close()`. Chromium can also `crashGpu()`, and on Linux `peakBytes()` is
+ * what the processes of pages and of the GPU have at most held in memory, each at its own time.
  */
 export async function launch(name, { software = true } = {}) {
   const browser = name === "chromium" ? await launchChromium(software) : await launchFirefox();
@@ -37,6 +37,7 @@ export async function launch(name, { software = true } = {}) {
     newPage: async (url) => wrapPage(await browser.newPage(), url),
     newEmptyPage: () => browser.newPage(),
     peakBytes: () => peakBytes(browser),
+    crashGpu: () => withSession(browser, (session) => session.send("Browser.crashGpuProcess")),
     close: () => browser.close(),
   };
 }
@@ -62,10 +63,18 @@ async function launchFirefox() {
   });
 }
 
-async function peakBytes(browser) {
+/** Chromium's own protocol, for what has no other way. */
+async function withSession(browser, use) {
   const session = await browser.newBrowserCDPSession();
-  const { processInfo } = await session.send("SystemInfo.getProcessInfo");
-  await session.detach();
+  try {
+    return await use(session);
+  } finally {
+    await session.detach();
+  }
+}
+
+async function peakBytes(browser) {
+  const { processInfo } = await withSession(browser, (session) => session.send("SystemInfo.getProcessInfo"));
   const ids = processInfo.filter(({ type }) => type === "renderer" || type === "GPU").map(({ id }) => id);
   if (ids.length < 2) throw new Error(`expected a renderer and a GPU process among ${JSON.stringify(processInfo)}`);
   const peaks = await Promise.all(ids.map(peakResidentBytes));

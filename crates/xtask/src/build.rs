@@ -19,6 +19,8 @@ use crate::workspace::Workspace;
 
 /// The module's name, in files and in the JavaScript that imports it.
 const MODULE: &str = "cinderlm_wasm";
+/// The module that runs the kernels' cases in a browser, an example of the wasm crate.
+const SELFTEST: &str = "selftest";
 
 /// What wasm-opt does. The features are named one by one: with all of them on it writes a module that browsers refuse.
 const WASM_OPT: &[&str] = &[
@@ -108,23 +110,41 @@ fn bind(workspace: &Workspace, linked: &Path, profile: Profile) -> Result<()> {
     if fingerprint.matches(&stamp) {
         return Ok(());
     }
-    let module = fs::read(linked).with_context(|| format!("cannot read {}", linked.display()))?;
-    check_no_command_exports(&module)?;
-
-    step("wasm-bindgen: the module's JavaScript side");
-    if generated.exists() {
-        fs::remove_dir_all(&generated)?;
-    }
-    let mut bindgen = Bindgen::new();
-    bindgen
-        .input_bytes(MODULE, module)
-        .web(true)?
-        .typescript(true)
-        .generate(&generated)?;
+    bind_into(&generated, MODULE, linked)?;
     if profile == Profile::Full {
         shrink(workspace, &bound_module(workspace))?;
     }
     fingerprint.write(&stamp)
+}
+
+/// Writes a module and its JavaScript side into `folder`, in place of what is there.
+fn bind_into(folder: &Path, name: &str, linked: &Path) -> Result<()> {
+    let module = fs::read(linked).with_context(|| format!("cannot read {}", linked.display()))?;
+    check_no_command_exports(&module)?;
+    step(&format!("wasm-bindgen: the JavaScript side of {name}"));
+    if folder.exists() {
+        fs::remove_dir_all(folder)?;
+    }
+    let mut bindgen = Bindgen::new();
+    bindgen
+        .input_bytes(name, module)
+        .web(true)?
+        .typescript(true)
+        .generate(folder)
+}
+
+/// Builds the module that runs the kernels' cases; returns the folder that `selftest.js` is in.
+pub(crate) fn selftest(workspace: &Workspace, profile: Profile) -> Result<PathBuf> {
+    step("compiling the kernels' tests for the browser");
+    let arguments = ["--example", SELFTEST, "--profile", profile.name()];
+    run(WasmToolchain::provide()?
+        .cargo(workspace, "build")
+        .args(arguments))?;
+    let products = workspace.wasm_target().join(TARGET).join(profile.name());
+    let linked = products.join("examples").join(format!("{SELFTEST}.wasm"));
+    let folder = workspace.target.join(SELFTEST);
+    bind_into(&folder, SELFTEST, &linked)?;
+    Ok(folder)
 }
 
 fn shrink(workspace: &Workspace, module: &Path) -> Result<()> {

@@ -16,6 +16,9 @@ use crate::{arrows, build, size, tidy};
 /// Names the model file to tests.
 const MODEL_VARIABLE: &str = "CINDERLM_MODEL";
 
+/// Names the folder of the kernels' tests to browser tests.
+const SELFTEST_VARIABLE: &str = "CINDERLM_SELFTEST";
+
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// Run the Rust tests.
@@ -54,7 +57,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         run_through(npm::npm(&workspace.package()).arg("test"))?;
     }
     if all || arguments.browser {
-        in_browsers(workspace)?;
+        in_browsers(workspace, profile)?;
     }
     Ok(())
 }
@@ -77,7 +80,8 @@ fn native(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-fn in_browsers(workspace: &Workspace) -> Result<()> {
+fn in_browsers(workspace: &Workspace, profile: build::Profile) -> Result<()> {
+    let selftest = build::selftest(workspace, profile)?;
     let mut command = Command::new("node");
     // One file at a time: every test wants all cores for its model.
     command
@@ -86,6 +90,7 @@ fn in_browsers(workspace: &Workspace) -> Result<()> {
         .args(test_files(workspace)?);
     command
         .env(MODEL_VARIABLE, model::provide(workspace)?)
+        .env(SELFTEST_VARIABLE, selftest)
         .envs(browsers::software_vulkan()?);
     for browser in [Browser::Chromium, Browser::Firefox] {
         command.env(browser.variable(), browser.provide(workspace)?);

@@ -93,6 +93,21 @@ function holdLock(): Promise<string | undefined> {
   });
 }
 
+/** The losses of the devices that the runtime made. */
+const losses: Promise<unknown>[] = [];
+/** How long after a failure of the device the news of its loss may come. */
+const LOSS_DELAY_MILLIS = 200;
+
+/**
+ * Waits for a device's loss, or a moment: browsers fail what a lost device was doing before they say that it is lost, and the page is to
+ * hear of the cause.
+ */
+async function lossOrDelay(): Promise<void> {
+  if (losses.length === 0) return;
+  const delay = new Promise((resolve) => setTimeout(resolve, LOSS_DELAY_MILLIS));
+  await Promise.race([...losses, delay]);
+}
+
 /** Hears of the loss of any device that the runtime makes. */
 function watchDevices(): void {
   const adapter = globalThis.GPUAdapter?.prototype;
@@ -100,7 +115,7 @@ function watchDevices(): void {
   const requestDevice = adapter.requestDevice;
   adapter.requestDevice = async function (this: GPUAdapter, descriptor?: GPUDeviceDescriptor): Promise<GPUDevice> {
     const device = await requestDevice.call(this, descriptor);
-    void device.lost.then((info) => fatal(errorBody("device_lost", `The GPU device was lost (${info.reason}): ${info.message}`)));
+    losses.push(device.lost.then((info) => fatal(errorBody("device_lost", `The GPU device was lost (${info.reason}): ${info.message}`))));
     return device;
   };
 }
@@ -204,6 +219,7 @@ async function handle(request: Request): Promise<void> {
   try {
     send({ type: "result", id, value: await answer(request, abort.signal, credits) });
   } catch (error) {
+    if (error instanceof WebAssembly.RuntimeError || (isErrorBody(error) && error.code === "internal")) await lossOrDelay();
     report(id, error, abort.signal);
   } finally {
     running.delete(id);

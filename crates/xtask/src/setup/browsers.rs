@@ -26,6 +26,8 @@ struct Facts {
     programs: &'static [&'static str],
     mac_paths: &'static [&'static str],
     debian_package: &'static str,
+    /// The oldest major version that has WebGPU; in Firefox, on Linux.
+    min_version: u32,
 }
 
 impl Browser {
@@ -58,12 +60,14 @@ impl Browser {
                     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
                 ],
                 debian_package: "chromium",
+                min_version: 113,
             },
             Self::Firefox => Facts {
                 variable: "FIREFOX",
                 programs: &["firefox-esr", "firefox"],
                 mac_paths: &["/Applications/Firefox.app/Contents/MacOS/firefox"],
                 debian_package: "firefox-esr",
+                min_version: 153,
             },
         }
     }
@@ -80,14 +84,22 @@ impl Browser {
             );
             return Ok(path);
         }
-        if let Some(path) = facts.find() {
-            return Ok(path);
+        let found = facts.find();
+        if let Some(path) = &found
+            && facts.is_new_enough(path)?
+        {
+            return Ok(path.clone());
         }
         if debian::is_debian() {
             debian::install(&[facts.debian_package], "a browser to run in")?;
-            return facts.find().with_context(|| {
+            let path = facts.find().with_context(|| {
                 format!("{} was installed but is not on PATH", facts.debian_package)
-            });
+            })?;
+            ensure!(facts.is_new_enough(&path)?, facts.too_old(&path));
+            return Ok(path);
+        }
+        if let Some(path) = found {
+            bail!(facts.too_old(&path));
         }
         match self {
             Self::Chromium => playwright_chromium(workspace),
@@ -109,6 +121,29 @@ impl Facts {
         };
         find_program(self.programs).or_else(on_mac)
     }
+}
+
+impl Facts {
+    fn is_new_enough(&self, path: &Path) -> Result<bool> {
+        let text = capture(Command::new(path).arg("--version"))?;
+        let version = major_version(&text)
+            .with_context(|| format!("cannot read {}'s version from `{text}`", path.display()))?;
+        Ok(version >= self.min_version)
+    }
+
+    fn too_old(&self, path: &Path) -> String {
+        let (path, version) = (path.display(), self.min_version);
+        format!(
+            "{path} is older than version {version}, the first that will do; update it, or set {} to another",
+            self.variable
+        )
+    }
+}
+
+/// The 153 of `Mozilla Firefox 153.7.0esr`.
+fn major_version(text: &str) -> Option<u32> {
+    text.split_whitespace()
+        .find_map(|word| word.split('.').next()?.parse().ok())
 }
 
 /// The Chromium that Playwright downloads for itself, for systems without a package of it.
@@ -178,4 +213,22 @@ fn lavapipe() -> Option<PathBuf> {
         let is_ours = |name: &&String| **name == own || **name == "lvp_icd.json";
         names.iter().find(is_ours).map(|name| folder.join(name))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_browsers_versions() {
+        let check =
+            |text: &str, expect: Option<u32>| assert_eq!(major_version(text), expect, "{text}");
+        check("Mozilla Firefox 153.7.0esr", Some(153));
+        check(
+            "Chromium 156.0.8078.79 built on Debian GNU/Linux 12 (bookworm)",
+            Some(156),
+        );
+        check("Google Chrome 156.0.8078.79 ", Some(156));
+        check("no number", None);
+    }
 }

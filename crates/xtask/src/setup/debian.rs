@@ -28,13 +28,13 @@ pub(crate) fn install(packages: &[&str], reason: &str) -> Result<()> {
         "installing {} with apt-get: {reason}",
         packages.join(", ")
     ));
-    let by_hand = || format!("run `{}` and try again", install_command(packages));
-    // Package lists may never have been fetched (as in a container), or be so old that the files they name are gone.
-    if apt_get(INSTALL, packages).is_ok() {
-        return Ok(());
+    // Lists that are missing, as in a container, or old would give nothing, or a browser of last year. Without a network those that
+    // are there must do.
+    if apt_get(&["update"], &[]).is_err() {
+        step("apt-get update failed: going on with the package lists that are here");
     }
-    apt_get(&["update"], &[]).with_context(by_hand)?;
-    apt_get(INSTALL, packages).with_context(by_hand)
+    apt_get(INSTALL, packages)
+        .with_context(|| format!("run `{}` and try again", install_command(packages)))
 }
 
 fn apt_get(arguments: &[&str], packages: &[&str]) -> Result<()> {
