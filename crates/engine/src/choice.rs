@@ -1,6 +1,5 @@
 //! One choice while it is generated.
 
-use cinderlm_models::SequenceId;
 use cinderlm_protocol::{Choice, FinishReason};
 use cinderlm_sampler::{LogProbabilities, SampleError, Sampler};
 use cinderlm_tokenizer::{DecodeStream, Tokenizer};
@@ -69,7 +68,6 @@ pub(crate) struct ChoiceConfig {
 /// number of choices can advance side by side.
 #[derive(Debug)]
 pub(crate) struct ChoiceRun {
-    sequence: SequenceId,
     sampler: Sampler,
     decoder: DecodeStream,
     hold_back: HoldBack<TokenEntry>,
@@ -85,9 +83,8 @@ pub(crate) struct ChoiceRun {
 }
 
 impl ChoiceRun {
-    pub(crate) fn new(sequence: SequenceId, sampler: Sampler, config: ChoiceConfig) -> Self {
+    pub(crate) fn new(sampler: Sampler, config: ChoiceConfig) -> Self {
         Self {
-            sequence,
             sampler,
             decoder: DecodeStream::new(true),
             hold_back: HoldBack::new(config.stops),
@@ -100,11 +97,6 @@ impl ChoiceRun {
             sum_logprob: 0.0,
             own_logits: Vec::new(),
         }
-    }
-
-    /// The sequence whose logits the next step takes.
-    pub(crate) fn sequence(&self) -> SequenceId {
-        self.sequence
     }
 
     /// The token to feed before the next step; meaningless before the first.

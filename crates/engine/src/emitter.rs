@@ -1,5 +1,7 @@
 //! Chunks, from choices to the consumer.
 
+use std::cell::{Cell, RefCell};
+
 use cinderlm_protocol::{
     Choice, Chunk, ChunkUsage, CompletionRequest, Device, Extra, ObjectKind, RanOn,
 };
@@ -22,8 +24,8 @@ pub(crate) struct Emitter<'a> {
     sink: &'a ChunkSink,
     header: Header,
     has_usage: bool,
-    n_unfinished: usize,
-    last: Vec<Choice>,
+    n_unfinished: Cell<usize>,
+    last: RefCell<Vec<Choice>>,
 }
 
 impl<'a> Emitter<'a> {
@@ -38,39 +40,41 @@ impl<'a> Emitter<'a> {
             sink,
             header,
             has_usage: request.include_usage || !request.stream,
-            n_unfinished: n_choices,
-            last: Vec::new(),
+            n_unfinished: Cell::new(n_choices),
+            last: RefCell::default(),
         }
     }
 
-    /// Sends a part of a choice. The one that finishes the last choice waits for [`finish`](Self::finish), so that the model is free
-    /// before the consumer is waited for, and so that the last chunk can hold what is known only then.
-    pub(crate) async fn choice(&mut self, choice: Choice) {
+    /// Sends a part of a choice, together with those of other choices that are ready. The one that finishes the last choice waits for
+    /// [`finish`](Self::finish), so that the last chunk can hold what is known only then.
+    pub(crate) async fn choice(&self, choice: Choice) {
         let finished = usize::from(choice.finish_reason.is_some());
-        self.n_unfinished = self.n_unfinished.saturating_sub(finished);
-        if self.n_unfinished == 0 {
-            self.last.push(choice);
+        let n_unfinished = self.n_unfinished.get().saturating_sub(finished);
+        self.n_unfinished.set(n_unfinished);
+        if n_unfinished == 0 {
+            self.last.borrow_mut().push(choice);
             return;
         }
-        self.sink.send(self.chunk(vec![choice])).await;
+        let chunk = |choices| self.chunk(choices);
+        self.sink.send(choice, chunk).await;
     }
 
     /// Sends what is left, and on the last chunk the totals.
-    pub(crate) async fn finish(mut self, meter: &Meter) {
+    pub(crate) async fn finish(&self, meter: &Meter) {
         let extra = Extra {
             ran_on: RanOn::Local,
             device: self.header.device,
             timings: meter.timings(),
         };
-        let last = std::mem::take(&mut self.last);
+        let last = self.last.take();
         let mut chunk = self.chunk(last);
         if self.has_usage {
-            self.sink.send(chunk).await;
+            self.sink.send_chunk(chunk).await;
             chunk = self.chunk(Vec::new());
             chunk.usage = ChunkUsage::Total(meter.usage());
         }
         chunk.cinderlm = Some(extra);
-        self.sink.send(chunk).await;
+        self.sink.send_chunk(chunk).await;
     }
 
     fn chunk(&self, choices: Vec<Choice>) -> Chunk {

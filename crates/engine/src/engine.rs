@@ -1,19 +1,23 @@
 //! The engine of one model.
 
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use cinderlm_models::CausalLm;
-use cinderlm_protocol::{CompletionError, CompletionRequest, Device};
+use cinderlm_protocol::{CompletionError, CompletionRequest, Device, ErrorCode};
 use cinderlm_tokenizer::Tokenizer;
 
+use crate::batch::Batcher;
 use crate::emitter::{Emitter, Header};
 use crate::generation::Generation;
 use crate::meter::Meter;
 use crate::plan::{ModelLimits, Plan};
 use crate::runtime::Runtime;
-use crate::session::ModelSession;
+use crate::seats::Seats;
 use crate::stream::{ChunkSink, CompletionStream};
-use crate::turns::Turns;
+
+/// When to try again if the queue is full: about as long as a short completion takes.
+const RETRY_AFTER_SECONDS: f64 = 1.0;
 
 /// What responses say about the model that made them.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,27 +33,38 @@ pub struct Identity {
 /// How an engine works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EngineOptions {
-    /// Prompt tokens that are fed in one step, at least 1; at most what the model takes. Between steps the host's event loop runs,
-    /// so fewer mean that a cancellation is heard sooner, more that a prompt is read faster.
+    /// Prompt tokens of one step, at least 1; at most half of what the model takes. Between steps the host's event loop runs, so fewer
+    /// mean that a cancellation is heard sooner and that streams beside a long prompt flow more evenly, more that prompts are read faster.
     pub prefill_rows: usize,
+    /// Choices that are generated at a time, over all requests, at least 1. The others wait, first come first served.
+    pub max_batch: usize,
+    /// Requests that may wait; one more is refused with `queue_full`.
+    pub max_queue: usize,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { prefill_rows: 64 }
+        Self {
+            prefill_rows: 64,
+            max_batch: 16,
+            max_queue: 64,
+        }
     }
 }
 
 /// Answers completion requests with one model.
 ///
-/// Requests take turns at the model, first come first served; each runs from its prompt to its last token. A clone is another
-/// handle to the same engine.
+/// All choices that are being generated, of one request or of several, take their steps together: a step of the model feeds one token
+/// to each, and pieces of the prompts that are being read. A clone is another handle to the same engine.
 pub struct Engine<M, R> {
     shared: Rc<Shared<M, R>>,
 }
 
 struct Shared<M, R> {
-    model: Turns<M>,
+    batcher: Batcher<M, R>,
+    seats: Rc<Seats>,
+    /// Requests that have no seat yet.
+    n_waiting: Rc<Cell<usize>>,
     limits: ModelLimits,
     tokenizer: Tokenizer,
     identity: Identity,
@@ -57,7 +72,7 @@ struct Shared<M, R> {
     options: EngineOptions,
 }
 
-impl<M: CausalLm + 'static, R: Runtime + 'static> Engine<M, R> {
+impl<M: CausalLm + 'static, R: Runtime + Clone + 'static> Engine<M, R> {
     /// An engine for a model that is loaded, and the tokenizer of its vocabulary.
     pub fn new(
         model: M,
@@ -71,7 +86,9 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Engine<M, R> {
             context_length: model.context_length(),
         };
         let shared = Shared {
-            model: Turns::new(model),
+            batcher: Batcher::new(model, runtime.clone(), options.prefill_rows),
+            seats: Seats::new(options.max_batch),
+            n_waiting: Rc::default(),
             limits,
             tokenizer,
             identity,
@@ -110,6 +127,16 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Engine<M, R> {
     }
 }
 
+/// A place among the requests that wait; dropping it leaves them.
+#[derive(Debug)]
+pub(crate) struct QueuePlace(Rc<Cell<usize>>);
+
+impl Drop for QueuePlace {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
+}
+
 impl<M, R> Clone for Engine<M, R> {
     fn clone(&self) -> Self {
         Self {
@@ -118,35 +145,47 @@ impl<M, R> Clone for Engine<M, R> {
     }
 }
 
-impl<M: CausalLm, R: Runtime> Shared<M, R> {
+impl<M: CausalLm + 'static, R: Runtime + 'static> Shared<M, R> {
     async fn drive(
         &self,
         request: &CompletionRequest,
         sink: &ChunkSink,
     ) -> Result<(), CompletionError> {
         let runtime = &self.runtime;
-        let mut meter = Meter::new(runtime.now_millis());
+        let meter = RefCell::new(Meter::new(runtime.now_millis()));
         let header = self.header();
         let plan = Plan::new(request, self.limits, &self.tokenizer, || {
             runtime.random_seed()
         })?;
         let n_choices = plan.prompts.len() * plan.n as usize;
-        let mut emitter = Emitter::new(sink, header, request, n_choices);
-
-        let turn = self.model.take().await;
-        meter.begin(runtime.now_millis());
+        let emitter = Emitter::new(sink, header, request, n_choices);
         let generation = Generation {
-            session: ModelSession::new(turn, runtime),
+            id: self.batcher.request(),
+            place: Cell::new(Some(self.enter_queue()?)),
+            batcher: &self.batcher,
+            seats: &self.seats,
             tokenizer: &self.tokenizer,
             runtime,
             plan: &plan,
-            meter: &mut meter,
-            prefill_rows: self.options.prefill_rows,
+            meter: &meter,
+            emitter: &emitter,
         };
-        // Consumes the generation, and with it the turn: the next request need not wait for this one's consumer.
-        generation.run(&mut emitter).await?;
+        generation.run().await?;
+        let meter = *meter.borrow();
         emitter.finish(&meter).await;
         Ok(())
+    }
+
+    /// A place among the requests that wait for their first seat.
+    fn enter_queue(&self) -> Result<QueuePlace, CompletionError> {
+        let (n_waiting, max) = (self.n_waiting.get(), self.options.max_queue);
+        if self.seats.are_taken() && n_waiting >= max {
+            let message = format!("{n_waiting} requests wait for the model, the most that may");
+            let error = CompletionError::new(ErrorCode::QueueFull, message);
+            return Err(error.with_retry_after(RETRY_AFTER_SECONDS));
+        }
+        self.n_waiting.set(n_waiting + 1);
+        Ok(QueuePlace(Rc::clone(&self.n_waiting)))
     }
 
     fn header(&self) -> Header {

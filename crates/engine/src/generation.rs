@@ -1,12 +1,18 @@
-//! One request, from its turn at the model to its last token.
+//! One request, from its prompts to its last token.
 
-use cinderlm_models::{CausalLm, LogitsFor};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use cinderlm_models::{CausalLm, LogitsFor, ModelError};
 use cinderlm_protocol::{CompletionError, FinishReason};
 use cinderlm_sampler::LogProbabilities;
 use cinderlm_tokenizer::Tokenizer;
+use futures::future::try_join_all;
 
+use crate::batch::{Batcher, RequestId, Sequence};
 use crate::choice::{ChoiceRun, Delta};
 use crate::emitter::Emitter;
+use crate::engine::QueuePlace;
 use crate::failure::{model_failure, sample_failure};
 use crate::logprobs::TokenEntry;
 use crate::meter::Meter;
@@ -14,177 +20,215 @@ use crate::plan::Plan;
 use crate::prefill::{PrefillPlan, Prefilled, prefill};
 use crate::prompt::PromptTokens;
 use crate::runtime::Runtime;
-use crate::session::ModelSession;
+use crate::seats::{Seat, Seats};
 
-/// A request at work. Choices are generated one after another; all that one choice needs is in its [`ChoiceRun`].
-pub(crate) struct Generation<'a, M: CausalLm, R> {
-    pub(crate) session: ModelSession<'a, M, R>,
+/// A request at work. Its prompts and choices run side by side, each a task that asks the batcher for its own steps; all that one choice
+/// needs is in its [`ChoiceRun`].
+pub(crate) struct Generation<'a, M, R> {
+    pub(crate) id: RequestId,
+    /// Its place in the queue, until it has a seat.
+    pub(crate) place: Cell<Option<QueuePlace>>,
+    pub(crate) batcher: &'a Batcher<M, R>,
+    pub(crate) seats: &'a Rc<Seats>,
     pub(crate) tokenizer: &'a Tokenizer,
     pub(crate) runtime: &'a R,
     pub(crate) plan: &'a Plan,
-    pub(crate) meter: &'a mut Meter,
-    /// Prompt tokens of one step.
-    pub(crate) prefill_rows: usize,
+    pub(crate) meter: &'a RefCell<Meter>,
+    pub(crate) emitter: &'a Emitter<'a>,
 }
 
 /// A prompt that is ready to be continued.
-struct ReadPrompt<'a> {
+struct ReadPrompt<'a, M: CausalLm, R> {
     index: u32,
     prompt: &'a PromptTokens,
     /// What every choice begins with.
     echo: Delta,
-    prefilled: Prefilled,
+    prefilled: RefCell<Option<Rc<Prefilled<M, R>>>>,
+    /// Candidates that have not begun.
+    n_left: Cell<u32>,
+    /// The seat that the prompt was read in, for the first candidate.
+    seat: Cell<Option<Seat>>,
 }
 
 /// A choice on its way.
-struct Candidate {
+struct Candidate<M: CausalLm, R> {
     run: ChoiceRun,
+    sequence: Sequence<M, R>,
     /// The logits of its first step, which the prompt has left.
     first_logits: Option<Vec<f32>>,
+    _seat: Seat,
 }
 
-impl<'a, M: CausalLm, R: Runtime> Generation<'a, M, R> {
+impl<M: CausalLm + 'static, R: Runtime + 'static> Generation<'_, M, R> {
     /// Generates and sends every choice of the request.
-    pub(crate) async fn run(mut self, emitter: &mut Emitter<'_>) -> Result<(), CompletionError> {
-        for (index, prompt) in (0..).zip(&self.plan.prompts) {
-            let (echo, prefilled) = self.read(prompt).await?;
-            let Some(prefilled) = prefilled else {
-                self.send_echoes(index, &echo, emitter).await;
-                continue;
-            };
-            let read = ReadPrompt {
-                index,
-                prompt,
-                echo,
-                prefilled,
-            };
-            if self.plan.is_ranked() {
-                self.send_best(read, emitter).await?;
-            } else {
-                self.send_all(read, emitter).await?;
-            }
-        }
+    pub(crate) async fn run(&self) -> Result<(), CompletionError> {
+        let prompts = (0..).zip(&self.plan.prompts);
+        try_join_all(prompts.map(|(index, prompt)| self.answer(index, prompt))).await?;
         Ok(())
+    }
+
+    /// Generates and sends every choice of a prompt.
+    async fn answer(&self, index: u32, prompt: &PromptTokens) -> Result<(), CompletionError> {
+        let is_scored = self.plan.echo && self.plan.n_top.is_some();
+        let seat = match self.plan.max_tokens > 0 || is_scored {
+            true => Some(self.take_seat().await),
+            false => None,
+        };
+        let (echo, prefilled) = self.read(prompt, seat.is_some()).await?;
+        let Some(prefilled) = prefilled else {
+            drop(seat);
+            return self.send_echoes(index, &echo).await;
+        };
+        let read = ReadPrompt {
+            index,
+            prompt,
+            echo,
+            prefilled: RefCell::new(Some(Rc::new(prefilled))),
+            n_left: Cell::new(self.plan.n_candidates),
+            seat: Cell::new(seat),
+        };
+        if self.plan.is_ranked() {
+            self.send_best(&read).await
+        } else {
+            let choices = (0..self.plan.n).map(|number| self.send(&read, number));
+            try_join_all(choices).await?;
+            Ok(())
+        }
+    }
+
+    async fn take_seat(&self) -> Seat {
+        let seat = self.seats.take().await;
+        drop(self.place.take());
+        self.meter.borrow_mut().begin(self.runtime.now_millis());
+        seat
     }
 
     /// Feeds a prompt to the model, as far as anything is to be learned from it. Gives what choices begin with, and what they go on
     /// from if any token is wanted.
     async fn read(
-        &mut self,
+        &self,
         prompt: &PromptTokens,
-    ) -> Result<(Delta, Option<Prefilled>), CompletionError> {
+        is_read: bool,
+    ) -> Result<(Delta, Option<Prefilled<M, R>>), CompletionError> {
         let started = self.runtime.now_millis();
         let mut echo = Delta::default();
         if self.plan.echo {
             echo.text.clone_from(&prompt.text);
         }
-        let scored = self.plan.n_top.filter(|_| self.plan.echo);
-        let score = scored.map(|n_top| scorer(prompt, self.tokenizer, n_top, &mut echo.entries));
         let is_continued = self.plan.max_tokens > 0;
-        let mut prefilled = match (is_continued, score) {
-            (false, None) => None,
-            (_, score) => {
-                let plan = PrefillPlan {
-                    tokens: &prompt.ids,
-                    chunk_rows: self.prefill_rows,
-                    is_continued,
-                };
-                let read = prefill(&mut self.session, plan, score).await;
-                Some(read.map_err(model_failure)?)
-            }
-        };
-        if let Some(only_scored) = prefilled.take_if(|_| !is_continued) {
-            self.session.close(only_scored.sequence);
+        let mut prefilled = None;
+        if is_read {
+            let scored = self.plan.n_top.filter(|_| self.plan.echo);
+            let entries = &mut echo.entries;
+            let score = scored.map(|n_top| scorer(prompt, self.tokenizer, n_top, entries));
+            let plan = PrefillPlan {
+                request: self.id,
+                tokens: &prompt.ids,
+                is_continued,
+            };
+            let read = prefill(self.batcher, plan, score).await;
+            prefilled = Some(read.map_err(model_failure)?).filter(|_| is_continued);
         }
         let now = self.runtime.now_millis();
-        self.meter.count_prompt(prompt.ids.len(), started, now);
+        let mut meter = self.meter.borrow_mut();
+        meter.count_prompt(prompt.ids.len(), started, now);
         Ok((echo, prefilled))
     }
 
     /// Sends choices that are nothing but the prompt.
-    async fn send_echoes(&self, prompt_index: u32, echo: &Delta, emitter: &mut Emitter<'_>) {
+    async fn send_echoes(&self, prompt_index: u32, echo: &Delta) -> Result<(), CompletionError> {
         for i in 0..self.plan.n {
             let mut whole = echo.clone();
             whole.finish_reason = Some(FinishReason::Length);
-            emitter
-                .choice(self.plan.choice(prompt_index, i, whole))
-                .await;
-        }
-    }
-
-    /// Sends each choice as it is generated.
-    async fn send_all(
-        &mut self,
-        mut read: ReadPrompt<'_>,
-        emitter: &mut Emitter<'_>,
-    ) -> Result<(), CompletionError> {
-        for i in 0..self.plan.n {
-            let mut candidate = self.begin(&mut read, i)?;
-            let mut delta = read.echo.clone();
-            loop {
-                let is_over = delta.finish_reason.is_some();
-                if !delta.is_empty() {
-                    emitter.choice(self.plan.choice(read.index, i, delta)).await;
-                }
-                if is_over {
-                    break;
-                }
-                delta = self.advance(&mut candidate).await?;
-            }
+            let choice = self.plan.choice(prompt_index, i, whole);
+            self.emitter.choice(choice).await;
         }
         Ok(())
     }
 
+    /// Sends a choice as it is generated.
+    async fn send(&self, read: &ReadPrompt<'_, M, R>, number: u32) -> Result<(), CompletionError> {
+        let mut candidate = Some(self.begin(read, number).await?);
+        let mut delta = read.echo.clone();
+        loop {
+            if delta.finish_reason.is_some() {
+                candidate = None; // The model need not wait for the consumer.
+            }
+            if !delta.is_empty() {
+                let choice = self.plan.choice(read.index, number, delta);
+                self.emitter.choice(choice).await;
+            }
+            let Some(candidate) = &mut candidate else {
+                return Ok(());
+            };
+            delta = self.advance(candidate).await?;
+        }
+    }
+
     /// Generates all candidates and sends the likeliest, best first.
-    async fn send_best(
-        &mut self,
-        mut read: ReadPrompt<'_>,
-        emitter: &mut Emitter<'_>,
-    ) -> Result<(), CompletionError> {
-        let mut candidates = Vec::new();
-        for i in 0..self.plan.n_candidates {
-            let mut candidate = self.begin(&mut read, i)?;
+    async fn send_best(&self, read: &ReadPrompt<'_, M, R>) -> Result<(), CompletionError> {
+        let candidates = (0..self.plan.n_candidates).map(async |number| {
+            let mut candidate = self.begin(read, number).await?;
             let mut whole = read.echo.clone();
             while whole.finish_reason.is_none() {
                 whole.append(self.advance(&mut candidate).await?);
             }
-            candidates.push((candidate.run.mean_logprob(), whole));
-        }
+            Ok((candidate.run.mean_logprob(), whole))
+        });
+        let mut candidates = try_join_all(candidates).await?;
         // Stable: equals stay in the order of their numbers.
         candidates.sort_by(|(a, _), (b, _)| b.total_cmp(a));
         for (i, (_, whole)) in (0..self.plan.n).zip(candidates) {
-            emitter.choice(self.plan.choice(read.index, i, whole)).await;
+            let choice = self.plan.choice(read.index, i, whole);
+            self.emitter.choice(choice).await;
         }
         Ok(())
     }
 
     /// Starts the choice of this number.
-    fn begin(
-        &mut self,
-        read: &mut ReadPrompt<'_>,
+    async fn begin(
+        &self,
+        read: &ReadPrompt<'_, M, R>,
         number: u32,
-    ) -> Result<Candidate, CompletionError> {
-        let prefilled = &mut read.prefilled;
-        // The last takes the prompt's own sequence: a request for one choice never forks.
-        let (sequence, logits) = if number + 1 == self.plan.n_candidates {
-            (prefilled.sequence, std::mem::take(&mut prefilled.logits))
-        } else {
-            let sequence = self
-                .session
-                .fork(prefilled.sequence)
-                .map_err(model_failure)?;
-            (sequence, prefilled.logits.clone())
+    ) -> Result<Candidate<M, R>, CompletionError> {
+        let seat = match read.seat.take() {
+            Some(seat) => seat,
+            None => self.take_seat().await,
         };
+        let prefilled = self.share(read).await.map_err(model_failure)?;
         let sampler = self.plan.sampler(read.index, number);
         let config = self.plan.choice_config(read.prompt);
         Ok(Candidate {
-            run: ChoiceRun::new(sequence, sampler, config),
-            first_logits: Some(logits),
+            run: ChoiceRun::new(sampler, config),
+            sequence: prefilled.sequence,
+            first_logits: Some(prefilled.logits),
+            _seat: seat,
         })
     }
 
-    /// Steps the model until the choice has something to say, and closes its sequence once it has said all.
-    async fn advance(&mut self, candidate: &mut Candidate) -> Result<Delta, CompletionError> {
+    /// The prompt for one more candidate. The last takes the prompt's own sequence: a request for one choice never forks.
+    async fn share(&self, read: &ReadPrompt<'_, M, R>) -> Result<Prefilled<M, R>, ModelError> {
+        let n_left = read.n_left.get().saturating_sub(1);
+        read.n_left.set(n_left);
+        let kept = match n_left {
+            0 => read.prefilled.take(),
+            _ => read.prefilled.borrow().clone(),
+        };
+        let shared = kept.ok_or_else(|| ModelError::Execution {
+            message: "a prompt has more candidates than were counted".to_owned(),
+        })?;
+        // One that still waits for its fork holds the prompt too: the last then forks as the others did.
+        match Rc::try_unwrap(shared) {
+            Ok(own) => Ok(own),
+            Err(shared) => Ok(Prefilled {
+                sequence: self.batcher.fork(&shared.sequence).await?,
+                logits: shared.logits.clone(),
+            }),
+        }
+    }
+
+    /// Steps the model until the choice has something to say.
+    async fn advance(&self, candidate: &mut Candidate<M, R>) -> Result<Delta, CompletionError> {
         let run = &mut candidate.run;
         loop {
             let started = self.runtime.now_millis();
@@ -193,18 +237,18 @@ impl<'a, M: CausalLm, R: Runtime> Generation<'a, M, R> {
                 Some(logits) => logits,
                 None => {
                     let token = [run.last_token()];
-                    let step = self.session.feed(run.sequence(), &token, LogitsFor::Last);
-                    step.await.map_err(model_failure)?
+                    let (sequence, last) = (&candidate.sequence, LogitsFor::Last);
+                    let fed = self.batcher.feed(self.id, sequence, &token, last).await;
+                    fed.map_err(model_failure)?
                 }
             };
             let delta = run
                 .accept(self.tokenizer, &mut logits)
                 .map_err(|error| sample_failure(&error, self.plan.has_bias()))?;
-            self.meter
-                .count_token(is_first, started, self.runtime.now_millis());
-            if delta.finish_reason.is_some() {
-                self.session.close(run.sequence());
-            }
+            let now = self.runtime.now_millis();
+            let mut meter = self.meter.borrow_mut();
+            meter.count_token(is_first, started, now);
+            drop(meter);
             if !delta.is_empty() {
                 return Ok(delta);
             }

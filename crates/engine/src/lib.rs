@@ -5,12 +5,13 @@
 //! whole completion, so streamed and whole answers have the same text.
 //!
 //! What happens to a request, in order of files: `plan` and `prompt` validate it against the model and turn its prompts into ids;
-//! `turns` makes it wait for its turn; `prefill` reads a prompt in chunks; `choice` is one choice's state, which takes logits and
-//! gives text by way of `hold_back` and `stop`; `generation` drives all of these; `emitter` makes chunks, which `stream` hands over
-//! one at a time.
+//! `generation` runs its prompts and choices side by side, once `seats` has room for them; `prefill` reads a prompt in pieces; `choice`
+//! is one choice's state, which takes logits and gives text by way of `hold_back` and `stop`; `batch` joins what all of them, in all
+//! requests, ask of the model into steps; `emitter` makes chunks, which `stream` hands over one at a time.
 //!
 //! The engine knows no tensors, no files and no browser. It runs on one thread, and nothing in it blocks.
 
+mod batch;
 mod choice;
 mod collect;
 mod emitter;
@@ -25,12 +26,11 @@ mod plan;
 mod prefill;
 mod prompt;
 mod runtime;
-mod session;
+mod seats;
 mod stop;
 mod stream;
 #[cfg(feature = "testing")]
 pub mod testing;
-mod turns;
 
 pub use collect::collect;
 pub use engine::{Engine, EngineOptions, Identity};

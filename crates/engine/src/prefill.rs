@@ -2,51 +2,50 @@
 
 use std::ops::Range;
 
-use cinderlm_models::{CausalLm, LogitsFor, ModelError, SequenceId};
+use cinderlm_models::{CausalLm, LogitsFor, ModelError};
 
+use crate::batch::{Batcher, RequestId, Sequence};
 use crate::runtime::Runtime;
-use crate::session::ModelSession;
 
 /// A prompt that the model has read.
-#[derive(Debug)]
-pub(crate) struct Prefilled {
+pub(crate) struct Prefilled<M: CausalLm, R> {
     /// Holds the prompt; choices are forked from it.
-    pub(crate) sequence: SequenceId,
+    pub(crate) sequence: Sequence<M, R>,
     /// The logits that follow the prompt's last token. Empty if nothing is to be generated.
     pub(crate) logits: Vec<f32>,
 }
 
 /// What to learn from a prompt while it is read.
 pub(crate) struct PrefillPlan<'a> {
+    /// Whose prompt it is.
+    pub(crate) request: RequestId,
     /// The prompt's ids, at least one.
     pub(crate) tokens: &'a [u32],
-    /// Tokens of one step, at least one.
-    pub(crate) chunk_rows: usize,
     /// Whether tokens will be generated after it.
     pub(crate) is_continued: bool,
 }
 
-/// Reads a prompt in chunks, letting the host run between them. `score` gets each token's logits, in other words the row *before*
-/// it, from the second token on; one chunk's rows are dropped before the next chunk's are made.
-pub(crate) async fn prefill<M: CausalLm, R: Runtime>(
-    session: &mut ModelSession<'_, M, R>,
+/// Reads a prompt in pieces. `score` gets each token's logits, in other words the row *before* it, from the second token on; one piece's
+/// rows are dropped before the next piece's are made.
+pub(crate) async fn prefill<M: CausalLm + 'static, R: Runtime + 'static>(
+    batcher: &Batcher<M, R>,
     plan: PrefillPlan<'_>,
     mut score: Option<impl FnMut(u32, &[f32])>,
-) -> Result<Prefilled, ModelError> {
+) -> Result<Prefilled<M, R>, ModelError> {
     let tokens = plan.tokens;
-    let sequence = session.open();
+    let sequence = batcher.open().await;
     let mut logits = Vec::new();
     // The last token's row predicts what comes after the prompt.
     let n_fed = tokens.len() - usize::from(!plan.is_continued);
-    let chunk_rows = plan.chunk_rows.min(session.max_step_tokens()).max(1);
-    for Range { start, end } in chunks(n_fed, chunk_rows) {
+    for Range { start, end } in pieces(n_fed, batcher.prompt_rows()) {
         let is_last = end == tokens.len();
         let wanted = match (&score, is_last) {
             (Some(_), _) => LogitsFor::All,
             (None, true) => LogitsFor::Last,
             (None, false) => LogitsFor::None,
         };
-        let mut rows = session.feed(sequence, &tokens[start..end], wanted).await?;
+        let piece = &tokens[start..end];
+        let mut rows = batcher.feed(plan.request, &sequence, piece, wanted).await?;
         let n_rows = wanted.n_rows(end - start);
         if n_rows == 0 {
             continue;
@@ -66,7 +65,7 @@ pub(crate) async fn prefill<M: CausalLm, R: Runtime>(
 }
 
 /// `0..n` in ranges of at most `size`.
-fn chunks(n: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
+fn pieces(n: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
     (0..n)
         .step_by(size)
         .map(move |start| start..(start + size).min(n))

@@ -5,13 +5,31 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
-use cinderlm_protocol::{Chunk, CompletionError};
+use cinderlm_protocol::{Choice, Chunk, CompletionError};
 use futures::stream::{FusedStream, Stream};
 
 type Driver = Pin<Box<dyn Future<Output = Result<(), CompletionError>>>>;
-type Slot = Rc<RefCell<Option<Chunk>>>;
+type Slot = Rc<RefCell<Outgoing>>;
+
+/// The chunk that the consumer takes next.
+#[derive(Debug, Default)]
+struct Outgoing {
+    chunk: Option<Chunk>,
+    n_taken: u64,
+    /// Those who wait until it is taken.
+    wakers: Vec<Waker>,
+}
+
+impl Outgoing {
+    fn take(&mut self) -> Option<Chunk> {
+        let chunk = self.chunk.take()?;
+        self.n_taken += 1;
+        self.wakers.drain(..).for_each(Waker::wake);
+        Some(chunk)
+    }
+}
 
 /// The chunks of one completion, in order, ending after the first error.
 ///
@@ -19,6 +37,8 @@ type Slot = Rc<RefCell<Option<Chunk>>>;
 /// holds the model back. Dropping the stream stops the generation and frees its memory at once.
 pub struct CompletionStream {
     driver: Option<Driver>,
+    /// Why the driver ended, until the consumer knows.
+    error: Option<CompletionError>,
     slot: Slot,
 }
 
@@ -35,6 +55,7 @@ impl CompletionStream {
         };
         Self {
             driver: Some(Box::pin(drive(sink))),
+            error: None,
             slot,
         }
     }
@@ -44,26 +65,26 @@ impl Stream for CompletionStream {
     type Item = Result<Chunk, CompletionError>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let Some(driver) = self.driver.as_mut() else {
-            return Poll::Ready(None);
-        };
-        let progress = driver.as_mut().poll(context);
-        if let Some(chunk) = self.slot.take() {
+        if let Some(driver) = self.driver.as_mut()
+            && let Poll::Ready(outcome) = driver.as_mut().poll(context)
+        {
+            self.driver = None;
+            self.error = outcome.err();
+        }
+        // One choice may have spoken before another failed.
+        if let Some(chunk) = self.slot.borrow_mut().take() {
             return Poll::Ready(Some(Ok(chunk)));
         }
-        match progress {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(outcome) => {
-                self.driver = None;
-                Poll::Ready(outcome.err().map(Err))
-            }
+        match self.driver {
+            Some(_) => Poll::Pending,
+            None => Poll::Ready(self.error.take().map(Err)),
         }
     }
 }
 
 impl FusedStream for CompletionStream {
     fn is_terminated(&self) -> bool {
-        self.driver.is_none()
+        self.driver.is_none() && self.error.is_none()
     }
 }
 
@@ -76,20 +97,45 @@ impl fmt::Debug for CompletionStream {
     }
 }
 
-/// The sending end of a [`CompletionStream`]: a slot for one chunk.
+/// The sending end of a [`CompletionStream`]: a place for one chunk.
 pub(crate) struct ChunkSink {
     slot: Slot,
 }
 
 impl ChunkSink {
-    /// Hands a chunk to the consumer; ready once the consumer has taken it and asks for the next.
-    pub(crate) async fn send(&self, chunk: Chunk) {
-        self.slot.replace(Some(chunk));
-        // The stream is polled by its consumer alone. This poll leaves the chunk in the slot, where the stream finds it; the
-        // next one finds the slot empty.
-        poll_fn(|_| match self.slot.borrow().is_some() {
-            true => Poll::Pending,
-            false => Poll::Ready(()),
+    /// Hands a choice to the consumer, in one chunk with whatever other choices are ready; `chunk` makes the chunk. Ready once the
+    /// consumer has taken it and asks for more.
+    pub(crate) async fn send(&self, choice: Choice, chunk: impl FnOnce(Vec<Choice>) -> Chunk) {
+        let number = {
+            let mut slot = self.slot.borrow_mut();
+            match &mut slot.chunk {
+                Some(waiting) => waiting.choices.push(choice),
+                empty => *empty = Some(chunk(vec![choice])),
+            }
+            slot.n_taken
+        };
+        self.taken(number).await;
+    }
+
+    /// Hands a whole chunk to the consumer, which must have taken all that was sent before. Ready once it has been taken.
+    pub(crate) async fn send_chunk(&self, chunk: Chunk) {
+        let number = {
+            let mut slot = self.slot.borrow_mut();
+            slot.chunk = Some(chunk);
+            slot.n_taken
+        };
+        self.taken(number).await;
+    }
+
+    /// Waits until chunk `number` has been taken.
+    async fn taken(&self, number: u64) {
+        poll_fn(|context| {
+            let mut slot = self.slot.borrow_mut();
+            if slot.n_taken > number {
+                return Poll::Ready(());
+            }
+            slot.wakers.push(context.waker().clone());
+            Poll::Pending
         })
         .await;
     }

@@ -65,10 +65,10 @@ proptest! {
 
     #[test]
     fn the_size_of_prompt_chunks_changes_nothing(fields in any_request(), prefill_rows in 1..6usize) {
-        let bench = Bench::new(&BenchConfig { prefill_rows, ..BenchConfig::default() });
+        let bench = Bench::reading_by(prefill_rows);
         let (found, expect) = (bench.completed(fields.clone()), Bench::noisy().completed(fields));
+        prop_assert!(bench.probe.largest_step_tokens() <= prefill_rows + expect.choices.len());
         prop_assert_eq!(found.choices, expect.choices);
-        prop_assert!(bench.probe.largest_step_tokens() <= prefill_rows);
     }
 
     #[test]
@@ -165,10 +165,7 @@ fn a_prompts_scores_are_the_models_own() {
         )
         .collect();
     for (prefill_rows, max_tokens) in [(64, 0), (5, 0), (5, 1), (1, 0), (27, 0), (28, 1)] {
-        let bench = Bench::new(&BenchConfig {
-            prefill_rows,
-            ..BenchConfig::default()
-        });
+        let bench = Bench::reading_by(prefill_rows);
         let completion = bench.completed(json!({
             "prompt": ids, "echo": true, "max_tokens": max_tokens, "logprobs": 0, "logit_bias": { "98": 50 },
         }));
@@ -209,10 +206,7 @@ fn an_echo_alone_does_not_trouble_the_model() {
 
 #[test]
 fn the_host_runs_before_every_step() {
-    let bench = Bench::new(&BenchConfig {
-        prefill_rows: 2,
-        ..BenchConfig::default()
-    });
+    let bench = Bench::reading_by(2);
     bench.completed(json!({ "prompt": "12345678", "max_tokens": 3, "logit_bias": { "97": 100 } }));
     assert_eq!(bench.probe.n_forward_calls(), 4 + 2);
     assert_eq!(bench.runtime.n_yields(), 6);

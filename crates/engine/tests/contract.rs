@@ -9,11 +9,11 @@ use std::fs;
 use std::path::Path;
 
 use cinderlm_engine::collect;
+use cinderlm_engine::testing::block_on;
 use cinderlm_protocol::{
     Chunk, ChunkUsage, Completion, CompletionError, CompletionRequest, ObjectKind, RanOn,
 };
 use common::{Bench, BenchConfig, CONTEXT_LENGTH, FINGERPRINT, chunks, read_request};
-use futures::executor::block_on;
 use serde_json::{Value, json};
 
 const CORPUS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/contract");

@@ -4,11 +4,11 @@ mod common;
 
 use std::task::Poll;
 
+use cinderlm_engine::testing::{block_on, run_host};
 use cinderlm_engine::{CompletionStream, collect};
 use cinderlm_models::ModelError;
 use cinderlm_protocol::{Chunk, ErrorCode};
-use common::{Bench, BenchConfig};
-use futures::executor::block_on;
+use common::Bench;
 use futures::{FutureExt as _, StreamExt as _, poll};
 use serde_json::json;
 
@@ -23,7 +23,9 @@ fn poll_until(stream: &mut CompletionStream, mut is_met: impl FnMut() -> bool) -
             match poll!(stream.next()) {
                 Poll::Ready(Some(item)) => chunks.push(item.expect("no error")),
                 Poll::Ready(None) => panic!("the stream ended first"),
-                Poll::Pending => {}
+                Poll::Pending => {
+                    run_host();
+                }
             }
         }
         panic!("it never came to that");
@@ -44,13 +46,10 @@ fn a_stream_that_is_never_polled_does_nothing() {
 
 #[test]
 fn dropping_a_stream_frees_its_memory_at_any_step() {
-    // Ten tokens of prompt in five steps, then three choices of twenty tokens, in which the prompt's logits serve for the first.
-    for n_calls in 1..5 + 3 * 19 {
+    // Ten tokens of prompt in five steps, then three choices of twenty tokens side by side, the prompt's logits serving for the first.
+    for n_calls in 1..5 + 19 {
         for pauses in [0, 3] {
-            let bench = Bench::new(&BenchConfig {
-                prefill_rows: 2,
-                ..BenchConfig::default()
-            });
+            let bench = Bench::reading_by(2);
             bench.probe.slow_down(pauses);
             let mut stream = bench.stream(long_request());
             poll_until(&mut stream, || bench.probe.n_forward_calls() == n_calls);
@@ -82,22 +81,6 @@ fn a_queued_request_can_be_dropped() {
     assert_eq!(chunk.choices.len(), 1);
     drop(last);
     bench.assert_as_new("after a queued request was dropped");
-}
-
-#[test]
-fn requests_are_answered_in_the_order_of_asking() {
-    let bench = Bench::noisy();
-    let order = std::cell::RefCell::new(Vec::new());
-    let ask = |number: usize, max_tokens: u64| {
-        let stream = bench.stream(json!({ "prompt": "x", "max_tokens": max_tokens }));
-        let order = &order;
-        async move {
-            collect(stream).await.expect("the request succeeds");
-            order.borrow_mut().push(number);
-        }
-    };
-    block_on(async { futures::join!(ask(1, 20), ask(2, 1), ask(3, 5)) });
-    assert_eq!(order.into_inner(), [1, 2, 3]);
 }
 
 #[test]
@@ -169,10 +152,7 @@ fn a_failing_step_is_an_error_and_leaves_the_engine_usable() {
     ];
     for (failure, code) in failures {
         for n_calls in 0..8 {
-            let bench = Bench::new(&BenchConfig {
-                prefill_rows: 3,
-                ..BenchConfig::default()
-            });
+            let bench = Bench::reading_by(3);
             bench.probe.fail_after(n_calls, failure.clone());
             let error = bench.complete(long_request()).expect_err("a step fails");
             assert_eq!(error.code, code);
@@ -184,15 +164,15 @@ fn a_failing_step_is_an_error_and_leaves_the_engine_usable() {
 }
 
 #[test]
-fn a_failing_request_does_not_disturb_the_next_in_line() {
+fn a_failing_request_does_not_disturb_those_beside_it() {
+    let injected = || ModelError::OutOfMemory {
+        message: "injected".to_owned(),
+    };
     let bench = Bench::noisy();
     bench.probe.slow_down(2);
-    bench.probe.fail_after(
-        0,
-        ModelError::OutOfMemory {
-            message: "injected".to_owned(),
-        },
-    );
+    // The step that they share, and then the first request's part of it.
+    bench.probe.fail_after(0, injected());
+    bench.probe.fail_after(1, injected());
     let failing = collect(bench.stream(long_request()));
     let next = collect(bench.stream(json!({ "prompt": "x", "max_tokens": 3 })));
     let invalid = collect(bench.stream(json!({ "prompt": "x", "max_tokens": 1000 })));

@@ -264,6 +264,7 @@ fn engine_options(place: &Place) -> EngineOptions {
     match place.kind {
         cinderlm_protocol::Device::Cpu => EngineOptions {
             prefill_rows: CPU_PREFILL_ROWS,
+            ..EngineOptions::default()
         },
         cinderlm_protocol::Device::Webgpu => EngineOptions::default(),
     }

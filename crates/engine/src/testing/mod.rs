@@ -5,5 +5,5 @@ mod runtime;
 mod vocabulary;
 
 pub use model::{Distribution, Probe, Script, ScriptedModel};
-pub use runtime::ScriptedRuntime;
+pub use runtime::{ScriptedRuntime, block_on, run_host};
 pub use vocabulary::TinyVocabulary;

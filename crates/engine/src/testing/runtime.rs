@@ -1,11 +1,56 @@
 //! A host that does what a test says.
 
-use std::cell::Cell;
-use std::future::poll_fn;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use futures::channel::oneshot;
 
 use crate::Runtime;
+
+thread_local! {
+    /// Tasks of this thread's event loop.
+    static EVENT_LOOP: RefCell<VecDeque<oneshot::Sender<()>>> = const { RefCell::new(VecDeque::new()) };
+}
+
+/// Runs the tasks that the event loop of this thread has now, those of every [`ScriptedRuntime`]. Returns whether there were any.
+pub fn run_host() -> bool {
+    let tasks = EVENT_LOOP.take();
+    let n_tasks = tasks.len();
+    for task in tasks {
+        // Whoever waited for it may be gone.
+        let _ = task.send(());
+    }
+    n_tasks > 0
+}
+
+/// Runs a future as a browser does: what is awake first, and only then the next tasks of the event loop.
+///
+/// # Panics
+/// The future waits for something that never comes.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    struct Flag(AtomicBool);
+    impl Wake for Flag {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let flag = Arc::new(Flag(AtomicBool::new(true)));
+    let waker = Waker::from(Arc::clone(&flag));
+    let mut future = pin!(future);
+    loop {
+        if !flag.0.swap(false, Ordering::Relaxed) {
+            assert!(run_host(), "nothing will ever wake this future");
+        } else if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return output;
+        }
+    }
+}
 
 /// A clock that moves one millisecond each time it is read, seeds that count up from 1, and a count of the times that the engine let
 /// the host run. Clones share them.
@@ -45,15 +90,9 @@ impl Runtime for ScriptedRuntime {
 
     async fn yield_now(&self) {
         self.0.n_yields.set(self.0.n_yields.get() + 1);
-        let mut has_yielded = false;
-        poll_fn(|context| {
-            if has_yielded {
-                return Poll::Ready(());
-            }
-            has_yielded = true;
-            context.waker().wake_by_ref();
-            Poll::Pending
-        })
-        .await;
+        let (task, turn) = oneshot::channel();
+        EVENT_LOOP.with_borrow_mut(|tasks| tasks.push_back(task));
+        // The event loop of a thread that ends drops its tasks.
+        let _ = turn.await;
     }
 }

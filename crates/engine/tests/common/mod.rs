@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
+use cinderlm_engine::testing::block_on;
 use cinderlm_engine::testing::{Probe, Script, ScriptedModel, ScriptedRuntime, TinyVocabulary};
 use cinderlm_engine::{CompletionStream, Engine, EngineOptions, Identity, collect};
 use cinderlm_protocol::{
@@ -9,7 +10,6 @@ use cinderlm_protocol::{
 };
 use cinderlm_tokenizer::Tokenizer;
 use futures::StreamExt as _;
-use futures::executor::block_on;
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
@@ -29,7 +29,7 @@ pub(crate) struct Bench {
 pub(crate) struct BenchConfig {
     pub(crate) can_fill_in: bool,
     pub(crate) context_length: usize,
-    pub(crate) prefill_rows: usize,
+    pub(crate) options: EngineOptions,
     pub(crate) model_seed: u64,
     /// Pairs of a prompt and the tokens that follow it for certain, by name.
     pub(crate) scripts: Vec<Value>,
@@ -40,7 +40,7 @@ impl Default for BenchConfig {
         Self {
             can_fill_in: false,
             context_length: CONTEXT_LENGTH,
-            prefill_rows: EngineOptions::default().prefill_rows,
+            options: EngineOptions::default(),
             model_seed: 1,
             scripts: Vec::new(),
         }
@@ -73,15 +73,24 @@ impl Bench {
             system_fingerprint: FINGERPRINT.to_owned(),
             device: Device::Cpu,
         };
-        let options = EngineOptions {
-            prefill_rows: config.prefill_rows,
-        };
-        let engine = Engine::new(model, tokenizer, identity, runtime.clone(), options);
+        let engine = Engine::new(model, tokenizer, identity, runtime.clone(), config.options);
         Self {
             engine,
             probe,
             runtime,
         }
+    }
+
+    /// On a model without scripts, with prompts read in pieces of `prefill_rows`.
+    pub(crate) fn reading_by(prefill_rows: usize) -> Self {
+        let options = EngineOptions {
+            prefill_rows,
+            ..EngineOptions::default()
+        };
+        Self::new(&BenchConfig {
+            options,
+            ..BenchConfig::default()
+        })
     }
 
     /// On a model without scripts.

@@ -1,0 +1,408 @@
+//! Forward steps that all sequences of a model share.
+//!
+//! Whoever wants tokens fed asks a [`Batcher`] and waits. Nobody drives it but those who wait: each poll of a waiting task polls the step
+//! under way, or begins one. A step first lets the host run, which gives every other task the chance to ask too, and then takes what has
+//! been asked for: all feeds of one token, so that no stream stalls, and as many of the longer ones, pieces of prompts, as its rows allow.
+//!
+//! Rows of a step do not see one another, so results do not depend on the company. (The idea of forming the batch anew at every step is
+//! that of Yu et al. 2022, "Orca".)
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+
+use cinderlm_models::{CausalLm, Feed, LogitsFor, ModelError, SequenceId};
+
+use crate::runtime::Runtime;
+
+/// Names a request; feeds of one request fail together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct RequestId(u64);
+
+/// The rows of logits that a feed asked for.
+type Answer = Result<Vec<f32>, ModelError>;
+type Step = Pin<Box<dyn Future<Output = ()>>>;
+
+/// A model and the step that its users share. A clone is another handle to the same.
+pub(crate) struct Batcher<M, R> {
+    shared: Rc<Shared<M, R>>,
+}
+
+struct Shared<M, R> {
+    /// Borrowed by the step under way while it runs on the model.
+    model: RefCell<M>,
+    runtime: R,
+    limits: BatchLimits,
+    desk: RefCell<Desk>,
+    step: RefCell<Option<Step>>,
+    wakers: Arc<Wakers>,
+    n_requests: Cell<u64>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct BatchLimits {
+    vocab_size: usize,
+    /// Rows of a step for pieces of prompts.
+    prompt_rows: usize,
+    /// Rows of a step for feeds of one token.
+    single_rows: usize,
+}
+
+/// Feeds that are asked for, under way and answered.
+#[derive(Debug, Default)]
+struct Desk {
+    /// In the order of asking.
+    waiting: VecDeque<Asked>,
+    /// Those of the step under way that somebody still waits for.
+    running: Vec<u64>,
+    answers: HashMap<u64, Answer>,
+    /// Whether the step under way has taken its batch.
+    has_begun: bool,
+    /// Sequences that were given up while the model was in use.
+    to_close: Vec<SequenceId>,
+    n_asked: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Asked {
+    ticket: u64,
+    request: RequestId,
+    sequence: SequenceId,
+    tokens: Vec<u32>,
+    logits: LogitsFor,
+}
+
+impl Asked {
+    fn feed(&self) -> Feed<'_> {
+        Feed {
+            sequence: self.sequence,
+            tokens: &self.tokens,
+            logits: self.logits,
+        }
+    }
+}
+
+impl<M: CausalLm + 'static, R: Runtime + 'static> Batcher<M, R> {
+    /// Steps of `model`; prompts take up to `prompt_rows` rows of each.
+    pub(crate) fn new(model: M, runtime: R, prompt_rows: usize) -> Self {
+        let max_rows = model.max_step_tokens();
+        let prompt_rows = prompt_rows.min(max_rows / 2).max(1);
+        let limits = BatchLimits {
+            vocab_size: model.vocab_size(),
+            prompt_rows,
+            single_rows: max_rows.saturating_sub(prompt_rows).max(1),
+        };
+        Self {
+            shared: Rc::new(Shared {
+                model: RefCell::new(model),
+                runtime,
+                limits,
+                desk: RefCell::default(),
+                step: RefCell::default(),
+                wakers: Arc::default(),
+                n_requests: Cell::default(),
+            }),
+        }
+    }
+
+    /// Tokens of a prompt that may be fed at a time.
+    pub(crate) fn prompt_rows(&self) -> usize {
+        self.shared.limits.prompt_rows
+    }
+
+    /// An id for another request.
+    pub(crate) fn request(&self) -> RequestId {
+        let id = self.shared.n_requests.get();
+        self.shared.n_requests.set(id + 1);
+        RequestId(id)
+    }
+
+    /// Starts an empty sequence.
+    pub(crate) async fn open(&self) -> Sequence<M, R> {
+        let id = self.with_model(CausalLm::open).await;
+        self.own(id)
+    }
+
+    /// Starts a sequence with the contents of another.
+    pub(crate) async fn fork(&self, from: &Sequence<M, R>) -> Result<Sequence<M, R>, ModelError> {
+        let id = self.with_model(|model| model.fork(from.id)).await?;
+        Ok(self.own(id))
+    }
+
+    /// Appends `tokens`, at least one, to a sequence in one of the next steps. Returns the rows of logits that are asked for.
+    pub(crate) async fn feed(
+        &self,
+        request: RequestId,
+        sequence: &Sequence<M, R>,
+        tokens: &[u32],
+        logits: LogitsFor,
+    ) -> Answer {
+        let shared = &self.shared;
+        let ticket = Ticket {
+            id: shared.desk.borrow_mut().ask(Asked {
+                ticket: 0,
+                request,
+                sequence: sequence.id,
+                tokens: tokens.to_vec(),
+                logits,
+            }),
+            shared: Rc::clone(shared),
+        };
+        poll_fn(|context| {
+            shared.wakers.add(context.waker());
+            shared.drive();
+            let answer = shared.desk.borrow_mut().answers.remove(&ticket.id);
+            answer.map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
+
+    /// Waits until no step uses the model.
+    async fn with_model<T>(&self, mut act: impl FnMut(&mut M) -> T) -> T {
+        let shared = &self.shared;
+        poll_fn(|context| {
+            shared.wakers.add(context.waker());
+            shared.drive();
+            match shared.model.try_borrow_mut() {
+                Ok(mut model) => Poll::Ready(act(&mut model)),
+                Err(_) => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    fn own(&self, id: SequenceId) -> Sequence<M, R> {
+        Sequence {
+            id,
+            shared: Rc::clone(&self.shared),
+        }
+    }
+}
+
+impl<M, R> Clone for Batcher<M, R> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: Rc::clone(&self.shared),
+        }
+    }
+}
+
+impl<M: CausalLm + 'static, R: Runtime + 'static> Shared<M, R> {
+    /// Polls the step under way; begins one if there is none and something is asked for.
+    fn drive(self: &Rc<Self>) {
+        let mut slot = self.step.borrow_mut();
+        if slot.is_none() && self.desk.borrow().waiting.is_empty() {
+            return;
+        }
+        let step = slot.get_or_insert_with(|| Box::pin(Rc::clone(self).run_step()));
+        let waker = Waker::from(Arc::clone(&self.wakers));
+        if step
+            .as_mut()
+            .poll(&mut Context::from_waker(&waker))
+            .is_ready()
+        {
+            let ended = slot.take();
+            drop(slot);
+            self.end_step(ended);
+        }
+    }
+
+    #[allow(
+        clippy::await_holding_refcell_ref,
+        reason = "the model is in use until the step has run; everyone else asks whether it can be borrowed"
+    )]
+    async fn run_step(self: Rc<Self>) {
+        self.runtime.yield_now().await;
+        let batch = self.desk.borrow_mut().take_batch(self.limits);
+        if batch.is_empty() {
+            return;
+        }
+        let mut model = self.model.borrow_mut();
+        let feeds: Vec<Feed<'_>> = batch.iter().map(Asked::feed).collect();
+        match model.forward(&feeds).await {
+            Ok(logits) => self.answer(&batch, &logits),
+            Err(error) => self.run_apart(&mut *model, batch, error).await,
+        }
+    }
+
+    /// Runs a batch that failed again, request by request: one that asks for too much must not fail the others.
+    async fn run_apart(&self, model: &mut M, mut batch: Vec<Asked>, error: ModelError) {
+        let is_of_one = batch
+            .windows(2)
+            .all(|pair| pair[0].request == pair[1].request);
+        if is_of_one || matches!(error, ModelError::DeviceLost { .. }) {
+            self.fail(&batch, &error);
+            return;
+        }
+        while let Some(first) = batch.first() {
+            let request = first.request;
+            let (own, others) = batch
+                .into_iter()
+                .partition(|asked| asked.request == request);
+            batch = others;
+            let own: Vec<Asked> = own;
+            let feeds: Vec<Feed<'_>> = own.iter().map(Asked::feed).collect();
+            match model.forward(&feeds).await {
+                Ok(logits) => self.answer(&own, &logits),
+                Err(error) => self.fail(&own, &error),
+            }
+        }
+    }
+
+    fn answer(&self, batch: &[Asked], logits: &[f32]) {
+        let mut desk = self.desk.borrow_mut();
+        let mut rest = logits;
+        for asked in batch {
+            let n_values = asked.logits.n_rows(asked.tokens.len()) * self.limits.vocab_size;
+            let (own, others) = rest.split_at(n_values.min(rest.len()));
+            rest = others;
+            desk.answer(asked.ticket, Ok(own.to_vec()));
+        }
+    }
+
+    fn fail(&self, batch: &[Asked], error: &ModelError) {
+        let mut desk = self.desk.borrow_mut();
+        for asked in batch {
+            desk.answer(asked.ticket, Err(error.clone()));
+        }
+    }
+}
+
+impl<M: CausalLm, R> Shared<M, R> {
+    /// Ends a sequence now, or as soon as the step under way has run.
+    fn close(&self, sequence: SequenceId) {
+        match self.model.try_borrow_mut() {
+            Ok(mut model) => model.close(sequence),
+            Err(_) => self.desk.borrow_mut().to_close.push(sequence),
+        }
+    }
+
+    /// What follows a step that has run, or that nobody wants any more.
+    fn end_step(&self, step: Option<Step>) {
+        if step.is_none() {
+            return;
+        }
+        drop(step); // And with it the use of the model.
+        let mut desk = self.desk.borrow_mut();
+        desk.has_begun = false;
+        let sequences = std::mem::take(&mut desk.to_close);
+        drop(desk);
+        sequences
+            .into_iter()
+            .for_each(|sequence| self.close(sequence));
+        // Those whose answers are there, those whose turn is next, and those who wait for the model.
+        self.wakers.wake_all();
+    }
+}
+
+impl Desk {
+    fn ask(&mut self, asked: Asked) -> u64 {
+        let ticket = self.n_asked;
+        self.n_asked += 1;
+        self.waiting.push_back(Asked { ticket, ..asked });
+        ticket
+    }
+
+    /// Takes what fits a step, in the order of asking.
+    fn take_batch(&mut self, limits: BatchLimits) -> Vec<Asked> {
+        let (mut n_singles, mut n_prompt_rows) = (0, 0);
+        let mut batch = Vec::new();
+        let mut later = VecDeque::new();
+        for asked in self.waiting.drain(..) {
+            let n_tokens = asked.tokens.len();
+            let (n_taken, max) = match n_tokens {
+                1 => (&mut n_singles, limits.single_rows),
+                _ => (&mut n_prompt_rows, limits.prompt_rows),
+            };
+            // What does not fit fills its share: nothing that was asked for later may overtake it.
+            let fits = *n_taken + n_tokens <= max;
+            *n_taken = if fits { *n_taken + n_tokens } else { max };
+            if fits {
+                batch.push(asked);
+            } else {
+                later.push_back(asked);
+            }
+        }
+        self.waiting = later;
+        self.running = batch.iter().map(|asked| asked.ticket).collect();
+        self.has_begun = true;
+        batch
+    }
+
+    /// Leaves an answer for whoever asked, if somebody still waits for it.
+    fn answer(&mut self, ticket: u64, answer: Answer) {
+        if let Some(index) = self.running.iter().position(|running| *running == ticket) {
+            self.running.swap_remove(index);
+            self.answers.insert(ticket, answer);
+        }
+    }
+
+    /// Forgets a feed. Returns whether it was the last that the step under way was for.
+    fn forget(&mut self, ticket: u64) -> bool {
+        let n_before = self.waiting.len() + self.running.len();
+        self.waiting.retain(|asked| asked.ticket != ticket);
+        self.running.retain(|running| *running != ticket);
+        self.answers.remove(&ticket);
+        let is_gone = self.waiting.len() + self.running.len() < n_before;
+        // A step that has not taken its batch yet is for those who wait.
+        is_gone && self.running.is_empty() && (self.has_begun || self.waiting.is_empty())
+    }
+}
+
+/// A feed that somebody waits for.
+struct Ticket<M: CausalLm, R> {
+    id: u64,
+    shared: Rc<Shared<M, R>>,
+}
+
+impl<M: CausalLm, R> Drop for Ticket<M, R> {
+    fn drop(&mut self) {
+        let shared = &self.shared;
+        if !shared.desk.borrow_mut().forget(self.id) {
+            return;
+        }
+        // A step that is being polled ends by itself.
+        let step = shared.step.try_borrow_mut().map(|mut step| step.take());
+        shared.end_step(step.unwrap_or_default());
+    }
+}
+
+/// A sequence of the model; dropping it frees its memory.
+pub(crate) struct Sequence<M: CausalLm, R> {
+    id: SequenceId,
+    shared: Rc<Shared<M, R>>,
+}
+
+impl<M: CausalLm, R> Drop for Sequence<M, R> {
+    fn drop(&mut self) {
+        self.shared.close(self.id);
+    }
+}
+
+/// The tasks that wait for a batcher: what wakes one wakes all.
+#[derive(Debug, Default)]
+struct Wakers(Mutex<Vec<Waker>>);
+
+impl Wakers {
+    fn add(&self, waker: &Waker) {
+        let mut wakers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !wakers.iter().any(|known| known.will_wake(waker)) {
+            wakers.push(waker.clone());
+        }
+    }
+
+    fn wake_all(&self) {
+        let wakers = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Wake for Wakers {
+    fn wake(self: Arc<Self>) {
+        self.wake_all();
+    }
+}
