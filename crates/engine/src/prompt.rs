@@ -108,8 +108,9 @@ impl PromptTokens {
                 offsets.push(n_before);
                 continue;
             }
+            let ruled_out = u32::from(decoder.is_ruled_out_by(tokenizer, id));
             let found = find_piece(rest, &decoder.push(tokenizer, id));
-            offsets.push(n_before + utf16_length(&rest[..found.start]));
+            offsets.push(n_before + utf16_length(&rest[..found.start]) + ruled_out);
             n_before += utf16_length(&rest[..found.end]);
             rest = &rest[found.end..];
         }

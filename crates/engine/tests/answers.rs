@@ -250,3 +250,16 @@ fn ids_of_completions_differ() {
     };
     assert_ne!(id(), id());
 }
+
+/// Offsets were those of the U+FFFD before them, once.
+#[test]
+fn a_token_after_an_unfinished_character_stands_behind_it() {
+    let bench = Bench::scripted(json!([{ "prompt": "x", "output": ["a"] }]));
+    // The byte 0xc5 begins a character that `s` does not go on with; 0xc3 and 0xa9 make up an é.
+    let ids = [97, 0xc5, 115, 0xc3, 0xa9, 98];
+    let fields = json!({ "prompt": ids, "echo": true, "logprobs": 0, "max_tokens": 0 });
+    let choice = &bench.completed(fields).choices[0];
+    assert_eq!(choice.text, "a\u{fffd}séb");
+    let logprobs = choice.logprobs.as_ref().expect("they were asked for");
+    assert_eq!(logprobs.text_offset, [0, 1, 2, 3, 3, 4]);
+}

@@ -13,7 +13,7 @@ use crate::{CausalLm, Feed, ModelError, ModelInfo, SequenceId};
 /// What a caller may set about a load.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LoadOptions {
-    /// Most tokens of one sequence, if less than the model's own context length.
+    /// Most tokens of one sequence, where that is less than the model's own context length.
     pub context_length: Option<NonZeroUsize>,
 }
 

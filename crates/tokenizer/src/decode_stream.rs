@@ -57,6 +57,18 @@ impl DecodeStream {
         text
     }
 
+    /// Whether a token would rule out that what is held back becomes a character: pushing it then begins with a U+FFFD that is not its own.
+    pub fn is_ruled_out_by(&self, tokenizer: &Tokenizer, id: u32) -> bool {
+        if self.pending.is_empty() || (self.skip_special && tokenizer.is_special(id)) {
+            return false;
+        }
+        let bytes = tokenizer.token_bytes(id).unwrap_or_default();
+        let joined = [self.pending.as_slice(), bytes].concat();
+        let n_invalid = |error: std::str::Utf8Error| (error.valid_up_to(), error.error_len());
+        let n_invalid = std::str::from_utf8(&joined).err().map(n_invalid);
+        matches!(n_invalid, Some((0, Some(n))) if n <= self.pending.len())
+    }
+
     /// Whether bytes of an unfinished character are held back.
     pub fn is_pending(&self) -> bool {
         !self.pending.is_empty()

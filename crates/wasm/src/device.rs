@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use burn::tensor::Device as BurnDevice;
 use cinderlm_kernels::Profile;
 use cinderlm_protocol::{CompletionError, Device, ErrorCode};
+use serde::Deserialize;
 
 use crate::host::Host;
 
@@ -17,6 +18,17 @@ pub(crate) struct Place {
     /// The adapter's name.
     pub(crate) name: String,
     pub(crate) host: Host,
+    pub(crate) limits: BatchLimits,
+}
+
+/// What JavaScript may set about the work of each model.
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct BatchLimits {
+    /// Choices that are generated at a time.
+    pub(crate) max_batch: Option<u32>,
+    /// Calls that may wait.
+    pub(crate) max_queue: Option<u32>,
 }
 
 thread_local! {
@@ -28,6 +40,7 @@ pub(crate) async fn initialize(
     kind: &str,
     is_software: bool,
     name: &str,
+    limits: BatchLimits,
 ) -> Result<(), CompletionError> {
     if PLACE.with_borrow(Option::is_some) {
         let message = "the device of this module was initialised before";
@@ -54,6 +67,7 @@ pub(crate) async fn initialize(
         profile,
         name: name.to_owned(),
         host,
+        limits,
     };
     PLACE.set(Some(place));
     Ok(())

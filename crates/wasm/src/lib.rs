@@ -18,8 +18,9 @@ use wasm_bindgen::prelude::*;
 pub use iterator::CompletionIterator;
 pub use source::ForwardSource;
 
-use convert::{error_to_js, request_from_js, to_js};
-use models::ModelOptions;
+use convert::{
+    error_to_js, numbers_from_js, options_from_js, request_from_js, string_from_js, to_js,
+};
 
 unsafe extern "C" {
     /// Static constructors, made by the linker. The kernel compiler registers itself through them.
@@ -39,40 +40,69 @@ pub fn start() {
 
 /// Chooses the device, `"webgpu"` or `"cpu"`, for the life of this module.
 ///
-/// `is_software` tells that the WebGPU adapter is emulated, which asks for other kernel parameters. `name` shows in responses.
+/// `is_software` tells that the WebGPU adapter is emulated, which asks for other kernel parameters. `name` shows in responses. `limits`
+/// bound what each model takes at a time: choices that are generated, and calls that wait.
 ///
 /// # Errors
-/// `device_unavailable`, `internal`.
+/// `invalid_type`, `device_unavailable`, `internal`.
 #[wasm_bindgen]
-pub async fn initialize(kind: &str, is_software: bool, name: &str) -> Result<(), JsValue> {
-    device::initialize(kind, is_software, name)
-        .await
-        .map_err(|error| error_to_js(&error))
+pub async fn initialize(
+    #[wasm_bindgen(unchecked_param_type = "\"webgpu\" | \"cpu\"")] kind: JsValue,
+    is_software: bool,
+    #[wasm_bindgen(unchecked_param_type = "string")] name: JsValue,
+    #[wasm_bindgen(
+        unchecked_param_type = "{ maxBatch?: number; maxQueue?: number } | null | undefined"
+    )]
+    limits: JsValue,
+) -> Result<(), JsValue> {
+    let initialized = async {
+        let kind = string_from_js(&kind, "kind")?;
+        let name = string_from_js(&name, "name")?;
+        let limits = options_from_js(limits, "limits")?;
+        device::initialize(&kind, is_software, &name, limits).await
+    };
+    let initialized = initialized.await;
+    initialized.map_err(|error| error_to_js(&error))
 }
 
 /// Reads a GGUF file and keeps its model under `id`, in place of an earlier one. Resolves to what is known of it.
 ///
 /// # Errors
-/// `download_failed`, `integrity_mismatch`, `corrupt_model`, `unsupported_model`, `out_of_memory`, `device_lost`.
+/// `invalid_type`, `download_failed`, `integrity_mismatch`, `corrupt_model`, `unsupported_model`, `out_of_memory`, `device_lost`.
 #[wasm_bindgen(
     unchecked_return_type = "{ architecture: string; contextLength: number; vocabularySize: number; fileBytes: number }"
 )]
 pub async fn load(
-    id: String,
+    #[wasm_bindgen(unchecked_param_type = "string")] id: JsValue,
     source: ForwardSource,
-    #[wasm_bindgen(unchecked_param_type = "{ contextLength?: number; sha256?: string }")]
+    #[wasm_bindgen(
+        unchecked_param_type = "{ contextLength?: number; sha256?: string } | null | undefined"
+    )]
     options: JsValue,
 ) -> Result<JsValue, JsValue> {
-    let options: ModelOptions = serde_wasm_bindgen::from_value(options)?;
-    let info = models::load(id, source, options).await;
+    let info = async {
+        let id = string_from_js(&id, "id")?;
+        let options = options_from_js(options, "options")?;
+        if !source.is_object() {
+            let expected = "an object with a method next";
+            return Err(CompletionError::invalid_type("source", expected, "none"));
+        }
+        models::load(id, source, options).await
+    };
+    let info = info.await;
     info.and_then(|info| to_js(&info))
         .map_err(|error| error_to_js(&error))
 }
 
 /// Frees a model. Completions that still run on it fail with `model_not_found`.
+///
+/// # Errors
+/// `invalid_type`.
 #[wasm_bindgen]
-pub fn unload(id: &str) {
-    models::unload(id);
+pub fn unload(#[wasm_bindgen(unchecked_param_type = "string")] id: JsValue) -> Result<(), JsValue> {
+    string_from_js(&id, "id")
+        .map(|id| models::unload(&id))
+        .map_err(|error| error_to_js(&error))
 }
 
 /// Checks all that can be checked of a request without its model.
@@ -107,24 +137,33 @@ pub fn complete(params: JsValue) -> Result<CompletionIterator, JsValue> {
 /// Token ids of a text, special tokens recognised, nothing added.
 ///
 /// # Errors
-/// `model_not_found`.
+/// `invalid_type`, `model_not_found`.
 #[wasm_bindgen]
-pub fn tokenize(model: &str, text: &str) -> Result<Vec<u32>, JsValue> {
-    models::tokenize(model, text).map_err(|error| error_to_js(&error))
+pub fn tokenize(
+    #[wasm_bindgen(unchecked_param_type = "string")] model: JsValue,
+    #[wasm_bindgen(unchecked_param_type = "string")] text: JsValue,
+) -> Result<Vec<u32>, JsValue> {
+    let ids = string_from_js(&model, "model").and_then(|model| {
+        let text = string_from_js(&text, "text")?;
+        models::tokenize(&model, &text)
+    });
+    ids.map_err(|error| error_to_js(&error))
 }
 
 /// Text of token ids, special tokens included.
 ///
 /// # Errors
-/// `model_not_found`; `out_of_range` for an id that the model does not have.
+/// `invalid_type`, `model_not_found`; `out_of_range` for an id that the model does not have.
 #[wasm_bindgen]
 pub fn detokenize(
-    model: &str,
-    #[wasm_bindgen(unchecked_param_type = "ArrayLike<number>")] ids: JsValue,
+    #[wasm_bindgen(unchecked_param_type = "string")] model: JsValue,
+    #[wasm_bindgen(unchecked_param_type = "number[]")] ids: JsValue,
 ) -> Result<String, JsValue> {
-    let ids: Vec<f64> = serde_wasm_bindgen::from_value(ids)
-        .map_err(|error| error_to_js(&CompletionError::invalid_type("ids", "token ids", error)))?;
-    models::detokenize(model, &ids).map_err(|error| error_to_js(&error))
+    let text = string_from_js(&model, "model").and_then(|model| {
+        let ids = numbers_from_js(ids, "ids")?;
+        models::detokenize(&model, &ids)
+    });
+    text.map_err(|error| error_to_js(&error))
 }
 
 /// Bytes that this module holds: `{ wasmBytes, gpuBytes }`.

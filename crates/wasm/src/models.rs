@@ -28,10 +28,10 @@ use crate::source::{ForwardReader, ForwardSource};
 const CPU_PREFILL_ROWS: usize = 32;
 
 /// What JavaScript may set about a load.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
 pub(crate) struct ModelOptions {
-    context_length: Option<NonZeroUsize>,
+    context_length: Option<u64>,
     sha256: Option<String>,
 }
 
@@ -89,7 +89,10 @@ pub(crate) async fn load(
         .map_err(gguf_failure)?;
     let tokenizer = load_tokenizer(&reader.header().metadata)?;
     let load_options = LoadOptions {
-        context_length: options.context_length,
+        // More than this target can count is no limit.
+        context_length: (options.context_length)
+            .map(|most| usize::try_from(most).unwrap_or(usize::MAX))
+            .and_then(NonZeroUsize::new),
     };
     let mut hooks = Hooks(&place.host);
     let model = load_model(
@@ -261,12 +264,15 @@ fn identity(id: &str, sha256: &str, place: &Place) -> Identity {
 }
 
 fn engine_options(place: &Place) -> EngineOptions {
-    match place.kind {
-        cinderlm_protocol::Device::Cpu => EngineOptions {
-            prefill_rows: CPU_PREFILL_ROWS,
-            ..EngineOptions::default()
+    let usual = EngineOptions::default();
+    let count = |given: Option<u32>, usual: usize| given.map_or(usual, |count| count as usize);
+    EngineOptions {
+        prefill_rows: match place.kind {
+            cinderlm_protocol::Device::Cpu => CPU_PREFILL_ROWS,
+            cinderlm_protocol::Device::Webgpu => usual.prefill_rows,
         },
-        cinderlm_protocol::Device::Webgpu => EngineOptions::default(),
+        max_batch: count(place.limits.max_batch, usual.max_batch),
+        max_queue: count(place.limits.max_queue, usual.max_queue),
     }
 }
 

@@ -1,6 +1,7 @@
-import { Connection, STREAM_WINDOW, type WorkerLike } from "./connection.js";
+import { Connection, STREAM_WINDOW, type CallHooks, type WorkerLike } from "./connection.js";
 import { abortReason, completionError, CompletionError } from "./errors.js";
 import type { WireModel } from "./messages.js";
+import { snapshot } from "./snapshot.js";
 import type { CompletionStream } from "./stream.js";
 import type {
   CallOptions,
@@ -37,6 +38,9 @@ export class Cinder {
   readonly #logger: Logger;
   readonly #models = new Map<string, WireModel>();
   readonly #infos = new Map<string, ModelInfo>();
+  /** The call whose progress events the instance's own listener gets, for each model that is loading. */
+  readonly #reporters = new Map<string, object>();
+  #nRegistered = 0;
   #running: Running | undefined;
   #disposed = false;
 
@@ -46,14 +50,19 @@ export class Cinder {
     if (options.device !== undefined && !["auto", "webgpu", "cpu"].includes(options.device)) {
       throw new TypeError(`device: expected "auto", "webgpu" or "cpu", got ${JSON.stringify(options.device)}.`);
     }
+    checkCount("maxBatch", options.maxBatch, 1, 256);
+    checkCount("maxQueue", options.maxQueue, 0, 2 ** 32 - 1);
     for (const model of options.models ?? []) this.register(model);
   }
 
-  /** Adds a model, or replaces one that is not loaded. Nothing is downloaded yet. */
+  /**
+   * Adds a model, or replaces one that is not loaded. Nothing is downloaded yet. Calls that wait for the replaced one to load are rejected
+   * with `model_not_found` once the new one is asked for.
+   */
   register(model: ModelSource): void {
     if (typeof model.id !== "string" || model.id === "") throw new TypeError("A model needs an id.");
     if (this.#infos.get(model.id)?.loaded) throw new TypeError(`Model "${model.id}" is loaded: unload it first.`);
-    this.#models.set(model.id, wireModel(model, this.#options.token));
+    this.#models.set(model.id, wireModel(model, ++this.#nRegistered, this.#options.token));
     this.#infos.set(model.id, { id: model.id, loaded: false });
   }
 
@@ -63,7 +72,7 @@ export class Cinder {
   }
 
   /** Which device runs, and why. Starts the runtime if need be. */
-  device(): Promise<DeviceInfo> {
+  async device(): Promise<DeviceInfo> {
     return this.#start().started;
   }
 
@@ -71,13 +80,13 @@ export class Cinder {
   async load(model: string, options: LoadOptions = {}): Promise<ModelInfo> {
     const wire = this.#find(model);
     const connection = await this.#connect(options.signal);
-    return connection.call<"load">({ type: "load", model: wire }, this.#hooks(options));
+    return this.#reported(options, (hooks) => connection.call<"load">({ type: "load", model: wire }, hooks));
   }
 
   /** Frees a model's memory. Calls that still run on it are rejected with `model_not_found`. */
   async unload(model: string): Promise<void> {
     this.#find(model);
-    if (this.#running === undefined) return;
+    if (this.#running === undefined && !this.#disposed) return;
     const connection = await this.#connect();
     await connection.call<"unload">({ type: "unload", model });
     this.#infos.set(model, { id: model, loaded: false });
@@ -88,30 +97,29 @@ export class Cinder {
   complete(params: WholeCompletionParams, options?: CallOptions): Promise<Completion>;
   complete(params: CompletionParams, options?: CallOptions): Promise<Completion | AsyncIterableIterator<CompletionChunk>>;
   async complete(params: CompletionParams, options: CallOptions = {}): Promise<Completion | CompletionStream> {
-    const model = this.#find((params as CompletionParams | undefined)?.model);
+    const own = snapshot(params);
+    const model = this.#find((own as CompletionParams | undefined)?.model);
     const connection = await this.#connect(options.signal);
-    const request = { type: "complete", model, params, window: STREAM_WINDOW } as const;
-    try {
-      return params.stream === true ? await connection.stream(request, this.#hooks(options)) : await connection.complete(request, this.#hooks(options));
-    } catch (error) {
-      throw error instanceof DOMException && error.name === "DataCloneError"
-        ? completionError("invalid_type", `The request holds a value that is no JSON: ${error.message}`)
-        : error;
-    }
+    const request = { type: "complete", model, params: own, window: STREAM_WINDOW } as const;
+    return this.#reported<Completion | CompletionStream>(options, (hooks) =>
+      own.stream === true ? connection.stream(request, hooks) : connection.complete(request, hooks),
+    );
   }
 
   /** The token ids of a text, special tokens recognised, nothing added. */
   async tokenize(model: string, text: string, options: CallOptions = {}): Promise<number[]> {
     const wire = this.#find(model);
+    if (typeof text !== "string") throw completionError("invalid_type", `text: expected a string, got ${kindOf(text)}.`, "text");
     const connection = await this.#connect(options.signal);
-    return connection.call<"tokenize">({ type: "tokenize", model: wire, text }, this.#hooks(options));
+    return this.#reported(options, (hooks) => connection.call<"tokenize">({ type: "tokenize", model: wire, text }, hooks));
   }
 
   /** The text of token ids, special tokens included. */
   async detokenize(model: string, ids: readonly number[], options: CallOptions = {}): Promise<string> {
     const wire = this.#find(model);
+    const own = tokenIds(ids);
     const connection = await this.#connect(options.signal);
-    return connection.call<"detokenize">({ type: "detokenize", model: wire, ids: [...ids] }, this.#hooks(options));
+    return this.#reported(options, (hooks) => connection.call<"detokenize">({ type: "detokenize", model: wire, ids: own }, hooks));
   }
 
   /** Memory that the runtime holds now. */
@@ -137,7 +145,7 @@ export class Cinder {
   }
 
   #find(id: unknown): WireModel {
-    if (typeof id !== "string") throw completionError("invalid_type", `model: expected a string, got ${id === null ? "null" : typeof id}.`, "model");
+    if (typeof id !== "string") throw completionError("invalid_type", `model: expected a string, got ${kindOf(id)}.`, "model");
     const model = this.#models.get(id);
     if (model === undefined) {
       const known = [...this.#models.keys()].map((name) => JSON.stringify(name)).join(", ");
@@ -147,17 +155,18 @@ export class Cinder {
   }
 
   async #connect(signal?: AbortSignal): Promise<Connection> {
+    if (signal !== undefined && !(signal instanceof AbortSignal)) throw new TypeError(`signal: expected an AbortSignal, got ${kindOf(signal)}.`);
     if (signal?.aborted) throw abortReason(signal);
     const { connection, started } = this.#start();
-    await started;
-    if (signal?.aborted) throw abortReason(signal);
+    await orAborted(started, signal);
     return connection;
   }
 
   #start(): Running {
     if (this.#disposed) throw completionError("internal", "This Cinder was disposed.");
     if (this.#running !== undefined) return this.#running;
-    const connection: Connection = new Connection(this.createWorker(), {
+    const connection: Connection = new Connection(this.#makeWorker(), {
+      alive: (lock) => watchWorker(connection, lock),
       loaded: (info) => void this.#infos.set(info.id, info),
       closed: (error) => this.#forget(connection, error),
     });
@@ -165,14 +174,15 @@ export class Cinder {
     const started = connection.call<"start">({
       type: "start",
       device: this.#options.device ?? "auto",
+      limits: {
+        ...(this.#options.maxBatch === undefined ? {} : { maxBatch: this.#options.maxBatch }),
+        ...(this.#options.maxQueue === undefined ? {} : { maxQueue: this.#options.maxQueue }),
+      },
       ...(wasmUrl === undefined ? {} : { wasmUrl: absolute(wasmUrl) }),
     });
     this.#running = { connection, started };
     started.then(
-      (device) => {
-        this.#logger.info(`cinderlm runs on ${device.name}: ${device.reason}`);
-        watchWorker(connection, device.lock);
-      },
+      (device) => this.#logger.info(`cinderlm runs on ${device.name}: ${device.reason}`),
       (error: unknown) => connection.close(error instanceof CompletionError ? error : completionError("internal", String(error))),
     );
     return this.#running;
@@ -185,32 +195,80 @@ export class Cinder {
     if (!this.#disposed) this.#logger.warn(`cinderlm's worker ended: ${error.message}`);
   }
 
-  #hooks(options: LoadOptions): { signal: AbortSignal | undefined; onProgress: (progress: LoadProgress) => void } {
-    return {
-      signal: options.signal,
-      onProgress: (progress) => {
-        options.onProgress?.(progress);
-        this.#options.onProgress?.(progress);
-      },
-    };
+  #makeWorker(): WorkerLike {
+    try {
+      return this.createWorker();
+    } catch (error) {
+      throw completionError("internal", `The worker could not be started: ${String(error)}.`);
+    }
   }
+
+  /** Runs a call, whose progress its own listener hears, and the instance's unless another call tells it of the same load. */
+  async #reported<T>(options: LoadOptions, run: (hooks: CallHooks) => Promise<T>): Promise<T> {
+    const call = {};
+    const onProgress = (progress: LoadProgress): void => {
+      options.onProgress?.(progress);
+      if (!this.#reporters.has(progress.model)) this.#reporters.set(progress.model, call);
+      if (this.#reporters.get(progress.model) === call) this.#options.onProgress?.(progress);
+    };
+    try {
+      return await run({ signal: options.signal, onProgress });
+    } finally {
+      for (const [model, reporter] of this.#reporters) if (reporter === call) this.#reporters.delete(model);
+    }
+  }
+}
+
+/** What the promise gives, unless the signal is aborted first. */
+async function orAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return promise;
+  let abort = (): void => undefined;
+  const aborted = new Promise<never>((_, reject) => {
+    abort = () => reject(abortReason(signal));
+    signal.addEventListener("abort", abort, { once: true });
+  });
+  try {
+    return await Promise.race([promise, aborted]);
+  } finally {
+    signal.removeEventListener("abort", abort);
+  }
+}
+
+function kindOf(value: unknown): string {
+  return value === null ? "null" : Array.isArray(value) ? "an array" : typeof value;
+}
+
+function tokenIds(ids: unknown): number[] {
+  if (!Array.isArray(ids) && !ArrayBuffer.isView(ids)) throw completionError("invalid_type", `ids: expected an array of token ids, got ${kindOf(ids)}.`, "ids");
+  return Array.from(ids as ArrayLike<unknown>, (id, index) => {
+    if (typeof id !== "number") throw completionError("invalid_type", `ids[${index}]: expected a token id, got ${kindOf(id)}.`, `ids[${index}]`);
+    return id;
+  });
 }
 
 /**
  * Closes the connection when its worker is gone. A worker that the browser ended says nothing, but the lock it held falls free.
  */
-function watchWorker(connection: Connection, lock: string | undefined): void {
-  if (lock === undefined) return;
+function watchWorker(connection: Connection, lock: string): void {
   navigator.locks
     .request(lock, { mode: "shared" }, () => connection.close(completionError("internal", "The worker was ended by the browser.")))
     .catch(() => undefined); // The page is going away.
+}
+
+function checkCount(name: string, value: number | undefined, min: number, max: number): void {
+  if (value === undefined || (Number.isSafeInteger(value) && value >= min && value <= max)) return;
+  throw new TypeError(`${name}: expected an integer from ${min} to ${max}, got ${String(value)}.`);
 }
 
 function absolute(url: string | URL): string {
   return new URL(url, globalThis.location?.href).href;
 }
 
-function wireModel(model: ModelSource, token: string | undefined): WireModel {
+function wireModel(model: ModelSource, version: number, token: string | undefined): WireModel {
+  if (model.url !== undefined && !(model.url instanceof URL) && (typeof model.url !== "string" || model.url === "")) {
+    throw new TypeError(`Model "${model.id}": url must be an address.`);
+  }
+  if (model.file !== undefined && !(model.file instanceof Blob)) throw new TypeError(`Model "${model.id}": file must be a File or a Blob.`);
   if ((model.url === undefined) === (model.file === undefined)) throw new TypeError(`Model "${model.id}": give either url or file.`);
   if (model.sha256 !== undefined && !/^[0-9a-f]{64}$/i.test(model.sha256)) {
     throw new TypeError(`Model "${model.id}": sha256 must be 64 hexadecimal digits.`);
@@ -218,7 +276,7 @@ function wireModel(model: ModelSource, token: string | undefined): WireModel {
   if (model.contextLength !== undefined && !(Number.isSafeInteger(model.contextLength) && model.contextLength > 0)) {
     throw new TypeError(`Model "${model.id}": contextLength must be a positive integer.`);
   }
-  const wire: WireModel = { id: model.id };
+  const wire: WireModel = { id: model.id, version };
   if (model.url !== undefined) wire.url = absolute(model.url);
   if (model.file !== undefined) wire.file = model.file;
   if (model.sha256 !== undefined) wire.sha256 = model.sha256.toLowerCase();

@@ -20,6 +20,8 @@ export interface CallHooks {
 /** What the owner of a connection hears. */
 export interface ConnectionEvents {
   loaded(info: ModelInfo): void;
+  /** The worker runs, and holds a lock of this name as long as it does. */
+  alive(lock: string): void;
   /** The worker is gone and every call was rejected; the connection is of no more use. */
   closed(error: CompletionError): void;
 }
@@ -77,6 +79,7 @@ export class Connection {
           forget();
           this.#post({ type: "cancel", id });
         },
+        ended: () => forget(),
       });
       const id = this.#begin(request, {
         progress: (progress) => hooks.onProgress?.(progress),
@@ -85,14 +88,14 @@ export class Connection {
           resolve(stream);
         },
         result: () => {
-          forget();
+          this.#pending.delete(id); // The signal is still heard: chunks may wait for their consumer.
           stream.finish();
           resolve(stream);
         },
         fail: (error) => {
           forget();
           reject(error); // Without effect once the stream was handed out.
-          stream.fail(error, false);
+          stream.fail(error);
         },
       });
       const abort = (): void => {
@@ -100,7 +103,7 @@ export class Connection {
         this.#post({ type: "cancel", id });
         const reason = abortReason(signal);
         reject(reason);
-        stream.fail(reason, true);
+        stream.abort(reason);
       };
       forget = this.#watch(id, signal, abort);
     });
@@ -162,6 +165,10 @@ export class Connection {
   #receive(reply: Reply): void {
     if (reply.type === "fatal") {
       this.close(new CompletionError(reply.error));
+      return;
+    }
+    if (reply.type === "alive") {
+      this.#events.alive(reply.lock);
       return;
     }
     if (reply.type === "loaded") {

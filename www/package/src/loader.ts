@@ -1,3 +1,4 @@
+import { abortReason, errorBody, type ErrorBody } from "./errors.js";
 import type { WireModel } from "./messages.js";
 import type { LoadProgress, ModelInfo } from "./types.js";
 
@@ -9,6 +10,7 @@ export interface LoaderHost {
 }
 
 interface Load {
+  model: WireModel;
   promise: Promise<ModelInfo>;
   abort: AbortController;
   listeners: Set<(progress: LoadProgress) => void>;
@@ -17,7 +19,7 @@ interface Load {
 /** Loads each model once, however many calls wait for it; a load stops when the last of them gave up. */
 export class ModelLoader {
   readonly #host: LoaderHost;
-  readonly #ready = new Map<string, ModelInfo>();
+  readonly #ready = new Map<string, { info: ModelInfo; version: number }>();
   readonly #loading = new Map<string, Load>();
 
   constructor(host: LoaderHost) {
@@ -33,7 +35,10 @@ export class ModelLoader {
   async load(model: WireModel, signal: AbortSignal, onProgress: (progress: LoadProgress) => void): Promise<ModelInfo> {
     signal.throwIfAborted();
     const ready = this.#ready.get(model.id);
-    if (ready !== undefined) return ready;
+    if (ready?.version === model.version) return ready.info;
+    if (ready !== undefined) this.unload(model.id);
+    const earlier = this.#loading.get(model.id);
+    if (earlier !== undefined && earlier.model.version !== model.version) this.#stop(model.id, earlier, gone(model.id, "registered anew"));
     const load = this.#loading.get(model.id) ?? this.#begin(model);
     const listener = (progress: LoadProgress): void => onProgress(progress); // Its own object: two calls may share a function.
     load.listeners.add(listener);
@@ -43,14 +48,14 @@ export class ModelLoader {
     } finally {
       gaveUp.forget();
       load.listeners.delete(listener);
-      if (load.listeners.size === 0) this.#stop(model.id, load);
+      if (load.listeners.size === 0) this.#stop(model.id, load, abortReason());
     }
   }
 
   /** Frees a model, or stops loading it. */
   unload(id: string): void {
     const load = this.#loading.get(id);
-    if (load !== undefined) this.#stop(id, load);
+    if (load !== undefined) this.#stop(id, load, gone(id, "unloaded"));
     if (this.#ready.delete(id)) this.#host.unload(id);
   }
 
@@ -60,7 +65,7 @@ export class ModelLoader {
     const tell = (progress: LoadProgress): void => {
       for (const listener of listeners) listener(progress);
     };
-    const load: Load = { abort, listeners, promise: this.#run(model, abort, tell) };
+    const load: Load = { model, abort, listeners, promise: this.#run(model, abort, tell) };
     this.#loading.set(model.id, load);
     load.promise
       .catch(() => undefined) // Those who wait are told.
@@ -76,17 +81,21 @@ export class ModelLoader {
       this.#host.unload(model.id);
       abort.signal.throwIfAborted();
     }
-    this.#ready.set(model.id, info);
+    this.#ready.set(model.id, { info, version: model.version });
     this.#host.loaded(info);
     tell({ model: model.id, phase: "ready", bytes: info.fileBytes ?? 0, ...(info.fileBytes === undefined ? {} : { total: info.fileBytes }) });
     return info;
   }
 
-  #stop(id: string, load: Load): void {
+  #stop(id: string, load: Load, reason: unknown): void {
     if (this.#loading.get(id) !== load) return;
     this.#loading.delete(id);
-    load.abort.abort();
+    load.abort.abort(reason);
   }
+}
+
+function gone(id: string, what: string): ErrorBody {
+  return errorBody("model_not_found", `Model ${JSON.stringify(id)} was ${what} while it was loaded.`, "model");
 }
 
 function rejectOnAbort(signal: AbortSignal): { promise: Promise<never>; forget: () => void } {

@@ -4,6 +4,8 @@ import type { Completion, CompletionChunk, CompletionParams, DeviceInfo, DeviceK
 /** A {@link ModelSource} in a form that crosses the worker boundary. */
 export interface WireModel {
   id: string;
+  /** Counts registrations: the same id with another number is another model. */
+  version: number;
   url?: string;
   file?: Blob;
   sha256?: string;
@@ -12,9 +14,15 @@ export interface WireModel {
   token?: string;
 }
 
+/** How many choices and calls a model takes at a time. */
+export interface BatchLimits {
+  maxBatch?: number;
+  maxQueue?: number;
+}
+
 /** From page to worker. Every request carries an `id` that its answers repeat. */
 export type Request =
-  | { type: "start"; id: number; device: DeviceKind; wasmUrl?: string }
+  | { type: "start"; id: number; device: DeviceKind; limits: BatchLimits; wasmUrl?: string }
   | { type: "load"; id: number; model: WireModel }
   | { type: "complete"; id: number; model: WireModel; params: CompletionParams; window: number }
   | { type: "tokenize"; id: number; model: WireModel; text: string }
@@ -43,6 +51,8 @@ export type Call = Extract<Request, { type: keyof Results }>;
 export type Reply =
   | { type: "progress"; id: number; progress: LoadProgress }
   | { type: "chunk"; id: number; chunk: CompletionChunk }
+  /** The worker runs, and holds this lock until it ends. */
+  | { type: "alive"; lock: string }
   | { type: "loaded"; info: ModelInfo }
   | { type: "result"; id: number; value: unknown }
   | { type: "error"; id: number; error: ErrorBody }

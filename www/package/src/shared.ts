@@ -6,8 +6,9 @@ let shared: Cinder | undefined;
 
 /** Sets up the instance that the top-level {@link complete} uses, in place of an earlier one. */
 export function configure(options: CinderOptions): Cinder {
-  void shared?.dispose();
-  shared = new Cinder(options);
+  const earlier = shared;
+  shared = new Cinder(options); // First: options that are refused leave the earlier one as it is.
+  void earlier?.dispose();
   return shared;
 }
 

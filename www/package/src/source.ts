@@ -20,11 +20,15 @@ export async function openModel(model: WireModel, signal: AbortSignal, onBytes: 
   if (model.file !== undefined) return new StreamSource(model.file.stream(), model.file.size, "the given file", signal, onBytes);
   const url = model.url ?? "";
   const response = await request(url, model.token, signal);
-  if (!response.ok || response.body === null) {
+  // A 204 or an unasked-for 206 is no whole file.
+  if (response.status !== 200 || response.body === null) {
     await response.body?.cancel();
     throw errorBody("download_failed", `GET ${url} answered ${response.status} ${response.statusText}`.trimEnd() + "; expected 200.");
   }
-  return new StreamSource(response.body, contentLength(response), url, signal, onBytes);
+  const length = contentLength(response);
+  // Another origin may hide that its body is compressed; a length that cannot be trusted serves to show progress only.
+  const size = response.type === "cors" ? undefined : length;
+  return new StreamSource(response.body, size, url, signal, (bytes) => onBytes(bytes, length !== undefined && bytes <= length ? length : undefined));
 }
 
 async function request(url: string, token: string | undefined, signal: AbortSignal): Promise<Response> {
@@ -43,7 +47,7 @@ function mayCarryToken(url: string): boolean {
   return protocol === "https:" || origin === globalThis.location?.origin;
 }
 
-/** The size of the decoded body; a compressed one has another length than its header says. */
+/** The size of the decoded body as far as it shows; a compressed one has another length than its header says. */
 function contentLength(response: Response): number | undefined {
   const length = response.headers.get("content-length");
   if (length === null || response.headers.has("content-encoding")) return undefined;

@@ -6,6 +6,8 @@ export interface StreamControl {
   taken(): void;
   /** The consumer left before the end. */
   left(): void;
+  /** The consumer has all that there is, or will get no more. */
+  ended(): void;
 }
 
 interface Waiter {
@@ -46,6 +48,7 @@ export class CompletionStream implements AsyncIterableIterator<CompletionChunk, 
     }
     if (this.#end !== undefined) {
       const end = this.#end;
+      this.#control.ended();
       this.#end = {}; // A failure is reported once; after that the iterator is simply done.
       return "error" in end ? Promise.reject(end.error) : Promise.resolve(DONE);
     }
@@ -77,13 +80,22 @@ export class CompletionStream implements AsyncIterableIterator<CompletionChunk, 
   /** @internal No more chunks come. Those that wait are still delivered. */
   finish(): void {
     this.#end ??= {};
-    for (const waiter of this.#waiters.splice(0)) waiter.resolve(DONE);
+    const waiters = this.#waiters.splice(0);
+    if (waiters.length > 0) this.#control.ended();
+    for (const waiter of waiters) waiter.resolve(DONE);
   }
 
-  /** @internal The stream broke; `dropWaiting` forgets the chunks that nobody took yet. */
-  fail(error: unknown, dropWaiting: boolean): void {
+  /** @internal The stream was aborted: chunks that nobody took yet are forgotten, even if they were the last. */
+  abort(error: unknown): void {
+    if (this.#end !== undefined && this.#chunks.length === 0) return;
+    this.#chunks.length = 0;
+    this.#end = undefined;
+    this.fail(error);
+  }
+
+  /** @internal The stream broke. Chunks that wait are still delivered before the error. */
+  fail(error: unknown): void {
     if (this.#end !== undefined) return;
-    if (dropWaiting) this.#chunks.length = 0;
     const waiter = this.#waiters.shift();
     this.#end = waiter === undefined ? { error } : {};
     waiter?.reject(error);
@@ -95,6 +107,7 @@ export class CompletionStream implements AsyncIterableIterator<CompletionChunk, 
     const running = this.#end === undefined;
     this.finish();
     this.#end = {};
+    this.#control.ended();
     if (running) this.#control.left();
   }
 }

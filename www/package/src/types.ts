@@ -182,7 +182,7 @@ export interface ModelInfo {
 /** Progress of loading a model. */
 export interface LoadProgress {
   model: string;
-  phase: "runtime" | "download" | "ready";
+  phase: "download" | "ready";
   /** Bytes of the model file read so far. */
   bytes: number;
   /** Bytes in all, where the source tells. */
@@ -196,8 +196,6 @@ export interface DeviceInfo {
   name: string;
   /** Why this one: a sentence for people. */
   reason: string;
-  /** Name of the Web Lock that the worker holds while it lives. @internal */
-  lock?: string;
 }
 
 /** Memory that the runtime holds, in bytes. */
@@ -227,10 +225,14 @@ export interface CinderOptions {
    * redirect to another origin. Never logged, never stored.
    */
   token?: string;
-  /** Called while models load. */
+  /** Called while models load: once for each event, however many calls wait for the model. */
   onProgress?: (progress: LoadProgress) => void;
   /** Default: silent. */
   logger?: Logger;
+  /** Choices that a model generates at a time, over all calls; the others wait. 1 to 256, default 16. */
+  maxBatch?: number;
+  /** Calls that may wait for a model; one more is refused with `queue_full`. Default 64. */
+  maxQueue?: number;
   /** Where `worker.js` is, when it is not beside `index.js`. */
   workerUrl?: string | URL;
   /** Where `cinderlm.wasm` is, when it is not beside `worker.js`. */
@@ -239,7 +241,7 @@ export interface CinderOptions {
 
 /** Options of one call. */
 export interface CallOptions {
-  /** Aborting it stops the work within one token and rejects with `AbortError`. */
+  /** Aborting it stops the work within one token and rejects with `AbortError`, whose `cause` is the signal's reason if that is another. */
   signal?: AbortSignal;
 }
 

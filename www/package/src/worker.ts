@@ -52,10 +52,24 @@ function fatal(error: ErrorBody): void {
   send({ type: "fatal", error });
 }
 
-function report(id: number, error: unknown, signal: AbortSignal): void {
-  if (error instanceof WebAssembly.RuntimeError) {
-    fatal(errorBody("internal", `The runtime stopped: ${wasm.panicMessage() ?? error.message}.`));
-  } else if (signal.aborted) {
+/** Something failed that nothing recovers from, a panic of the runtime above all. */
+async function stopped(detail: string): Promise<void> {
+  await lossOrDelay();
+  fatal(errorBody("internal", `The runtime stopped: ${panicMessage() ?? detail}.`));
+}
+
+function panicMessage(): string | undefined {
+  try {
+    return wasm.panicMessage();
+  } catch {
+    return undefined; // The module is not there yet, or no longer fit to be asked.
+  }
+}
+
+async function report(id: number, error: unknown, signal: AbortSignal): Promise<void> {
+  if (error instanceof WebAssembly.RuntimeError) return stopped(error.message);
+  if (isErrorBody(error) && error.code === "internal") await lossOrDelay();
+  if (signal.aborted) {
     send({ type: "cancelled", id });
   } else if (isErrorBody(error)) {
     if (error.code === "device_lost") fatal(error);
@@ -66,6 +80,8 @@ function report(id: number, error: unknown, signal: AbortSignal): void {
 }
 
 async function start(request: Extract<Request, { type: "start" }>): Promise<DeviceInfo> {
+  const lock = await holdLock();
+  if (lock !== undefined) send({ type: "alive", lock }); // First: from here on the page notices this worker's end.
   watchDevices();
   const choice = await chooseDevice(request.device, (navigator as { gpu?: GpuLike }).gpu);
   const response = fetch(request.wasmUrl ?? new URL("./cinderlm.wasm", import.meta.url));
@@ -74,9 +90,8 @@ async function start(request: Extract<Request, { type: "start" }>): Promise<Devi
   } catch (error) {
     throw errorBody("internal", `The WebAssembly module could not be loaded: ${String(error)}.`);
   }
-  await wasm.initialize(choice.kind, choice.software, choice.name);
-  const lock = await holdLock();
-  return { kind: choice.kind, name: choice.name, reason: choice.reason, ...(lock === undefined ? {} : { lock }) };
+  await wasm.initialize(choice.kind, choice.software, choice.name, request.limits);
+  return { kind: choice.kind, name: choice.name, reason: choice.reason };
 }
 
 /** Holds a lock as long as this worker lives, so that the page notices its end. Resolves to the lock's name. */
@@ -219,8 +234,7 @@ async function handle(request: Request): Promise<void> {
   try {
     send({ type: "result", id, value: await answer(request, abort.signal, credits) });
   } catch (error) {
-    if (error instanceof WebAssembly.RuntimeError || (isErrorBody(error) && error.code === "internal")) await lossOrDelay();
-    report(id, error, abort.signal);
+    await report(id, error, abort.signal);
   } finally {
     running.delete(id);
   }
@@ -229,9 +243,9 @@ async function handle(request: Request): Promise<void> {
 addEventListener("message", (event: MessageEvent<Request>) => void handle(event.data));
 addEventListener("error", (event) => {
   event.preventDefault();
-  fatal(errorBody("internal", `The worker failed: ${event.message}.`));
+  void stopped(event.message);
 });
 addEventListener("unhandledrejection", (event) => {
   event.preventDefault();
-  fatal(errorBody("internal", `The worker failed: ${String(event.reason)}.`));
+  void stopped(String(event.reason));
 });

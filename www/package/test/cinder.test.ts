@@ -4,7 +4,8 @@ import { Cinder } from "../src/cinder.js";
 import type { WorkerLike } from "../src/connection.js";
 import { CompletionError, errorBody } from "../src/errors.js";
 import type { Reply, Request } from "../src/messages.js";
-import type { CinderOptions, CompletionChunk } from "../src/types.js";
+import { complete, configure } from "../src/shared.js";
+import type { CinderOptions, CompletionChunk, CompletionParams } from "../src/types.js";
 
 /** A worker that answers from a script. */
 class FakeWorker implements WorkerLike {
@@ -38,9 +39,12 @@ class FakeWorker implements WorkerLike {
 class TestCinder extends Cinder {
   readonly workers: FakeWorker[] = [];
   script: FakeWorker["script"] = () => undefined;
+  /** Whether workers answer that they have started. */
+  starts = true;
 
   protected override createWorker(): WorkerLike {
     const worker = new FakeWorker((request, self) => {
+      if (request.type === "start" && !this.starts) return;
       if (request.type === "start") self.reply({ type: "result", id: request.id, value: { kind: "cpu", name: "cpu", reason: "test." } });
       else this.script(request, self);
     });
@@ -74,6 +78,10 @@ for (const [name, options] of [
   ["no id", { models: [{ id: "", url: "https://example.test/a" }] }],
   ["a bad hash", { models: [{ id: "a", url: "https://example.test/a", sha256: "xyz" }] }],
   ["a bad context length", { models: [{ id: "a", url: "https://example.test/a", contextLength: 0 }] }],
+  ["an empty address", { models: [{ id: "a", url: "" }] }],
+  ["a file that is a path", { models: [{ id: "a", file: "a.gguf" as unknown as File }] }],
+  ["a batch of none", { maxBatch: 0 }],
+  ["half a queue", { maxQueue: 0.5 }],
   ["an unknown device", { device: "tpu" as "cpu" }],
 ] satisfies [string, CinderOptions][]) {
   test(`options are checked: ${name}`, () => {
@@ -203,6 +211,90 @@ test("dispose rejects what runs and what comes later", async () => {
   await cinder.dispose();
   await assert.rejects(call, /disposed/);
   await assert.rejects(cinder.complete({ model: "tale" }), /disposed/);
+});
+
+for (const [name, fields, code, param] of [
+  ["a function", { stop: ["a", () => "b"] }, "invalid_type", "stop[1]"],
+  ["a symbol", { user: Symbol("me") }, "invalid_type", "user"],
+  ["a buffer", { prompt: new ArrayBuffer(4) }, "invalid_type", "prompt"],
+  ["an integer of more than 64 bits", { seed: 2n ** 70n }, "out_of_range", "seed"],
+  ["a value nested without end", { logit_bias: nested(20) }, "invalid_type", "logit_bias.a.a.a.a.a.a.a"],
+  ["a getter that throws", Object.defineProperty({}, "stop", { enumerable: true, get: () => JSON.parse("{") as string }), "invalid_type", null],
+] as const) {
+  test(`${name} in a request is refused by name, without a worker`, async () => {
+    const cinder = make();
+    const params = Object.defineProperties({ model: "tale" }, Object.getOwnPropertyDescriptors(fields)) as CompletionParams;
+    await assert.rejects(cinder.complete(params), { name: "CompletionError", code, param });
+    assert.equal(cinder.workers.length, 0);
+  });
+}
+
+function nested(depth: number): unknown {
+  return depth === 0 ? 1 : { a: nested(depth - 1) };
+}
+
+test("a request is what it was when it was made, proxies and typed arrays included", async () => {
+  const cinder = make({}, (request, worker) => worker.reply({ type: "result", id: (request as { id: number }).id, value: {} }));
+  const params = { model: "tale", prompt: [new Uint32Array([1, 2])] as unknown as number[][], stop: new Proxy(["x"], {}) };
+  const whole = cinder.complete(params);
+  params.model = "saga";
+  params.stop.push("y");
+  await whole;
+  const [sent] = cinder.workers[0]?.received.flatMap((request) => (request.type === "complete" ? [request.params] : [])) ?? [];
+  assert.deepEqual(sent, { model: "tale", prompt: [[1, 2]], stop: ["x"] });
+});
+
+for (const [name, call, param] of [
+  ["tokenize a number", (cinder: Cinder) => cinder.tokenize("tale", 5 as unknown as string), "text"],
+  ["detokenize a length", (cinder: Cinder) => cinder.detokenize("tale", { length: 3e9 } as number[]), "ids"],
+  ["detokenize text", (cinder: Cinder) => cinder.detokenize("tale", [1, "2"] as number[]), "ids[1]"],
+] as const) {
+  test(`${name}: refused by name, without a worker`, async () => {
+    const cinder = make();
+    await assert.rejects(call(cinder), { name: "CompletionError", code: "invalid_type", param });
+    assert.equal(cinder.workers.length, 0);
+  });
+}
+
+test("an abort is heard while the worker starts, and is an AbortError whatever the reason", async () => {
+  const cinder = make();
+  cinder.starts = false;
+  const controller = new AbortController();
+  const call = cinder.complete({ model: "tale" }, { signal: controller.signal });
+  await settle();
+  controller.abort("enough");
+  await assert.rejects(call, (error: Error) => error.name === "AbortError" && error.cause === "enough");
+});
+
+test("what is no signal is refused before anything is sent", async () => {
+  const cinder = make();
+  await assert.rejects(cinder.complete({ model: "tale" }, { signal: new AbortController() as unknown as AbortSignal }), TypeError);
+  assert.equal(cinder.workers.length, 0);
+});
+
+test("the instance hears once of a load that several calls wait for", async () => {
+  const heard: number[] = [];
+  const requests: { id: number; worker: { reply(reply: Reply): void } }[] = [];
+  const cinder = make({ onProgress: ({ bytes }) => heard.push(bytes) }, (request, worker) => {
+    if (request.type === "load") requests.push({ id: request.id, worker });
+  });
+  const own: number[] = [];
+  const loads = [1, 2, 3].map(() => cinder.load("tale", { onProgress: ({ bytes }) => own.push(bytes) }));
+  await settle();
+  for (const bytes of [10, 20]) {
+    for (const { id, worker } of requests) worker.reply({ type: "progress", id, progress: { model: "tale", phase: "download", bytes } });
+  }
+  for (const { id, worker } of requests) worker.reply({ type: "result", id, value: { id: "tale", loaded: true } });
+  await Promise.all(loads);
+  assert.deepEqual(heard, [10, 20]);
+  assert.deepEqual(own, [10, 10, 10, 20, 20, 20]);
+});
+
+test("options that are refused leave the shared instance as it is", async () => {
+  const first = configure({});
+  assert.throws(() => configure({ device: "tpu" as "cpu" }), TypeError);
+  await assert.rejects(complete({ model: "tale" }), { code: "model_not_found" });
+  await first.dispose();
 });
 
 test("a value that cannot be cloned is an invalid_type, and the next call works", async () => {

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { ModelLoader } from "../src/loader.js";
 import type { LoadProgress, ModelInfo } from "../src/types.js";
 
-const model = { id: "tale", url: "https://example.test/tale.gguf" };
+const model = { id: "tale", version: 1, url: "https://example.test/tale.gguf" };
 const never = new AbortController().signal;
 
 function host() {
@@ -85,8 +85,21 @@ test("unloading while loading stops the load, and its callers hear of it", async
   const { loader, log } = host();
   const loading = loader.load(model, never, quiet);
   loader.unload("tale");
-  await assert.rejects(loading, { name: "AbortError" });
+  await assert.rejects(loading, { code: "model_not_found", param: "model" });
   assert.deepEqual(log, ["load tale", "aborted"]);
+});
+
+test("a model that was registered anew replaces the one that is loading, and the one that is loaded", async () => {
+  const { loader, log, gates } = host();
+  const first = loader.load(model, never, quiet);
+  const second = loader.load({ ...model, version: 2 }, never, quiet);
+  await assert.rejects(first, { code: "model_not_found" });
+  gates.at(-1)?.resolve();
+  await second;
+  const third = loader.load({ ...model, version: 3 }, never, quiet);
+  gates.at(-1)?.resolve();
+  await third;
+  assert.deepEqual(log.filter((line) => line !== "aborted" && line !== "loaded tale"), ["load tale", "load tale", "unload tale", "load tale"]);
 });
 
 test("progress ends with ready, for every listener", async () => {

@@ -16,7 +16,7 @@ function chunk(text: string): CompletionChunk {
 
 function open(): { stream: CompletionStream; calls: string[] } {
   const calls: string[] = [];
-  const stream = new CompletionStream({ taken: () => calls.push("taken"), left: () => calls.push("left") });
+  const stream = new CompletionStream({ taken: () => calls.push("taken"), left: () => calls.push("left"), ended: () => undefined });
   return { stream, calls };
 }
 
@@ -68,7 +68,7 @@ test("return() settles readers that still wait", async () => {
 test("a failure is reported once, after the chunks that came before it", async () => {
   const { stream, calls } = open();
   stream.push(chunk("a"));
-  stream.fail(new Error("broken"), false);
+  stream.fail(new Error("broken"));
   assert.equal(textOf((await stream.next()).value), "a");
   await assert.rejects(stream.next(), /broken/);
   assert.deepEqual(await stream.next(), { done: true, value: undefined });
@@ -78,8 +78,27 @@ test("a failure is reported once, after the chunks that came before it", async (
 test("an abort drops the chunks that nobody took", async () => {
   const { stream } = open();
   stream.push(chunk("a"));
-  stream.fail(new DOMException("stop", "AbortError"), true);
+  stream.abort(new DOMException("stop", "AbortError"));
   await assert.rejects(stream.next(), { name: "AbortError" });
+});
+
+test("an abort after the last chunk is heard as long as chunks wait", async () => {
+  const { stream } = open();
+  for (const text of ["a", "b"]) stream.push(chunk(text));
+  stream.finish();
+  await stream.next();
+  stream.abort(new DOMException("stop", "AbortError"));
+  await assert.rejects(stream.next(), { name: "AbortError" });
+  assert.deepEqual(await stream.next(), { done: true, value: undefined });
+});
+
+test("an abort after everything was taken changes nothing", async () => {
+  const { stream } = open();
+  stream.push(chunk("a"));
+  stream.finish();
+  await stream.next();
+  stream.abort(new DOMException("stop", "AbortError"));
+  assert.deepEqual(await stream.next(), { done: true, value: undefined });
 });
 
 test("a stream can be iterated once", async () => {
