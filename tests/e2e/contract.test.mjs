@@ -239,6 +239,27 @@ function suite(name) {
     assert.ok(POEM.startsWith(START + outcome.again.value?.choices[0].text));
   });
 
+  test("unloading ends a stream that nobody reads, and frees its model", async () => {
+    const outcome = await page.evaluate(async () => {
+      const { greedy, settle } = globalThis;
+      const cinder = globalThis.open({ device: "webgpu" });
+      await cinder.load("tiny");
+      await cinder.unload("tiny");
+      const before = (await cinder.memory()).gpuBytes;
+      const stream = await cinder.complete({ ...greedy, max_tokens: 200, logit_bias: { 2: -100 }, stream: true });
+      await cinder.unload("tiny");
+      const after = (await cinder.memory()).gpuBytes;
+      const read = await settle((async () => {
+        for await (const chunk of stream) void chunk;
+      })());
+      await cinder.dispose();
+      return { before, after, read };
+    });
+    assert.deepEqual([outcome.read.error?.code, outcome.read.error?.param], ["model_not_found", "model"]);
+    // What launches keep for their scalars may stay.
+    assert.ok(outcome.after <= outcome.before + 65536, `${outcome.after} bytes after, ${outcome.before} before`);
+  });
+
   test("a worker that is gone rejects its calls, and the next call starts another", async () => {
     const outcome = await page.evaluate(async () => {
       const { greedy, settle } = globalThis;

@@ -78,7 +78,8 @@ export class ModelLoader {
   async #run(model: WireModel, abort: AbortController, tell: (progress: LoadProgress) => void): Promise<ModelInfo> {
     const info = await this.#host.load(model, abort.signal, tell);
     if (abort.signal.aborted) {
-      this.#host.unload(model.id);
+      // What took its place meanwhile stays.
+      if (!this.#loading.has(model.id) && !this.#ready.has(model.id)) this.#host.unload(model.id);
       abort.signal.throwIfAborted();
     }
     this.#ready.set(model.id, { info, version: model.version });

@@ -16,6 +16,8 @@ interface Running {
 }
 
 const running = new Map<number, Running>();
+/** The calls that have a completion of each model under way. */
+const completing = new Map<string, Set<AbortController>>();
 let failed = false;
 
 const loader = new ModelLoader({
@@ -37,7 +39,12 @@ const loader = new ModelLoader({
       await file.close();
     }
   },
-  unload: (id) => wasm.unload(id),
+  unload(id) {
+    // A call whose consumer rests would hold the model's memory until it is read on.
+    const gone = errorBody("model_not_found", `Model ${JSON.stringify(id)} was unloaded while the request ran.`, "model");
+    for (const abort of completing.get(id) ?? []) abort.abort(gone);
+    wasm.unload(id);
+  },
   loaded: (info) => send({ type: "loaded", info }),
 });
 
@@ -69,7 +76,7 @@ function panicMessage(): string | undefined {
 async function report(id: number, error: unknown, signal: AbortSignal): Promise<void> {
   if (error instanceof WebAssembly.RuntimeError) return stopped(error.message);
   if (isErrorBody(error) && error.code === "internal") await lossOrDelay();
-  if (signal.aborted) {
+  if (signal.aborted && !isErrorBody(signal.reason)) {
     send({ type: "cancelled", id });
   } else if (isErrorBody(error)) {
     if (error.code === "device_lost") fatal(error);
@@ -135,11 +142,14 @@ function watchDevices(): void {
   };
 }
 
-async function complete(request: CompleteRequest, signal: AbortSignal, credits: Credits): Promise<Completion | undefined> {
+async function complete(request: CompleteRequest, abort: AbortController, credits: Credits): Promise<Completion | undefined> {
   const { id, params } = request;
+  const { signal } = abort;
   wasm.validate(params); // Before a download: a wrong request needs none.
   const loadMillis = await loadTimed(request, signal);
   const iterator = wasm.complete(params);
+  const others = completing.get(request.model.id) ?? new Set();
+  completing.set(request.model.id, others.add(abort));
   const stop = (): void => void iterator.return();
   signal.addEventListener("abort", stop, { once: true });
   try {
@@ -156,6 +166,7 @@ async function complete(request: CompleteRequest, signal: AbortSignal, credits: 
     }
   } finally {
     signal.removeEventListener("abort", stop);
+    others.delete(abort);
     stop();
     iterator.free();
   }
@@ -196,7 +207,8 @@ class Credits {
   }
 }
 
-async function answer(request: Exclude<Request, { type: "credit" | "cancel" }>, signal: AbortSignal, credits: Credits): Promise<unknown> {
+async function answer(request: Exclude<Request, { type: "credit" | "cancel" }>, abort: AbortController, credits: Credits): Promise<unknown> {
+  const { signal } = abort;
   const progress = progressOf(request.id);
   switch (request.type) {
     case "start":
@@ -204,7 +216,7 @@ async function answer(request: Exclude<Request, { type: "credit" | "cancel" }>, 
     case "load":
       return loader.load(request.model, signal, progress);
     case "complete":
-      return complete(request, signal, credits);
+      return complete(request, abort, credits);
     case "tokenize":
       await loader.load(request.model, signal, progress);
       return Array.from(wasm.tokenize(request.model.id, request.text));
@@ -232,7 +244,7 @@ async function handle(request: Request): Promise<void> {
   const credits = new Credits(request.type === "complete" ? request.window : 0, abort.signal);
   running.set(id, { abort, addCredit: (count) => credits.add(count) });
   try {
-    send({ type: "result", id, value: await answer(request, abort.signal, credits) });
+    send({ type: "result", id, value: await answer(request, abort, credits) });
   } catch (error) {
     await report(id, error, abort.signal);
   } finally {
