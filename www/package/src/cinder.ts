@@ -1,5 +1,6 @@
 import { Connection, STREAM_WINDOW, type CallHooks, type WorkerLike } from "./connection.js";
 import { abortReason, completionError, CompletionError } from "./errors.js";
+import { answerFetch } from "./fetch.js";
 import type { WireModel } from "./messages.js";
 import { snapshot } from "./snapshot.js";
 import type { CompletionStream } from "./stream.js";
@@ -52,6 +53,7 @@ export class Cinder {
     }
     checkCount("maxBatch", options.maxBatch, 1, 256);
     checkCount("maxQueue", options.maxQueue, 0, 2 ** 32 - 1);
+    if (options.apiKeys?.some((key) => typeof key !== "string" || key === "")) throw new TypeError("apiKeys: expected texts that are not empty.");
     for (const model of options.models ?? []) this.register(model);
   }
 
@@ -105,6 +107,13 @@ export class Cinder {
       own.stream === true ? connection.stream(request, hooks) : connection.complete(request, hooks),
     );
   }
+
+  /**
+   * A `fetch` that an OpenAI-compatible client can be given: it answers `POST …/v1/completions` (JSON, or server-sent events with `stream`),
+   * `GET …/v1/models` and `GET …/v1/models/{id}`, whatever the host, with the status codes and error bodies of a server. It needs no `this`.
+   */
+  readonly fetch = async (input: RequestInfo | URL, init?: RequestInit): Promise<Response> =>
+    answerFetch(this, this.#options.apiKeys, new Request(input, init));
 
   /** The token ids of a text, special tokens recognised, nothing added. */
   async tokenize(model: string, text: string, options: CallOptions = {}): Promise<number[]> {

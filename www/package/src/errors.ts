@@ -67,7 +67,11 @@ export class CompletionError extends Error {
 const FAMILIES = {
   invalid_type: [400, "invalid_request_error"],
   out_of_range: [400, "invalid_request_error"],
+  missing_api_key: [401, "authentication_error"],
+  invalid_api_key: [401, "authentication_error"],
   model_not_found: [404, "invalid_request_error"],
+  not_found: [404, "invalid_request_error"],
+  method_not_allowed: [405, "invalid_request_error"],
   device_unavailable: [503, "runtime_error"],
   device_lost: [500, "runtime_error"],
   internal: [500, "runtime_error"],

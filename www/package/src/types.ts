@@ -225,6 +225,8 @@ export interface CinderOptions {
    * redirect to another origin. Never logged, never stored.
    */
   token?: string;
+  /** Keys of which {@link Cinder.fetch} asks one as a bearer token; without them it answers everybody. */
+  apiKeys?: string[];
   /** Called while models load: once for each event, however many calls wait for the model. */
   onProgress?: (progress: LoadProgress) => void;
   /** Default: silent. */
