@@ -75,18 +75,21 @@ async function withSession(browser, use) {
 
 async function peakBytes(browser, page) {
   const processes = async () => (await withSession(browser, (session) => session.send("SystemInfo.getProcessInfo"))).processInfo;
+  // First, since what follows takes memory too.
+  const found = (await processes()).filter(({ type }) => type === "renderer" || type === "GPU");
+  const peaks = new Map(await Promise.all(found.map(async ({ id }) => [id, await peakResidentBytes(id)])));
+  // Chromium's own pages are busy for a while after it has started.
+  await new Promise((resolve) => setTimeout(resolve, 2000));
   const before = new Map((await processes()).map(({ id, cpuTime }) => [id, cpuTime]));
   await page.evaluate(() => {
     const end = performance.now() + 500;
     while (performance.now() < end);
   });
-  const worked = ({ id, cpuTime }) => cpuTime - (before.get(id) ?? cpuTime);
-  const found = await processes();
-  const own = found.filter(({ type }) => type === "renderer").sort((a, b) => worked(b) - worked(a))[0];
+  const after = (await processes()).filter(({ id, cpuTime }) => cpuTime - (before.get(id) ?? cpuTime) > 0.3);
+  const own = after.filter(({ id, type }) => type === "renderer" && peaks.has(id));
   const gpu = found.filter(({ type }) => type === "GPU");
-  if (own === undefined || worked(own) < 0.3 || gpu.length !== 1) throw new Error(`which is the page's process? ${JSON.stringify(found)}`);
-  const peaks = await Promise.all([own, gpu[0]].map(({ id }) => peakResidentBytes(id)));
-  return peaks.reduce((sum, bytes) => sum + bytes, 0);
+  if (own.length !== 1 || gpu.length !== 1) throw new Error(`which is the page's process? ${JSON.stringify({ found, after })}`);
+  return peaks.get(own[0].id) + peaks.get(gpu[0].id);
 }
 
 /** Linux's high-water mark, which misses no peak however short. */

@@ -195,6 +195,31 @@ function suite(name) {
     assert.deepEqual(outcome.together, outcome.alone);
   });
 
+  for (const device of ["cpu", "webgpu"]) {
+    test(`a prompt that grew is read from where it grew, to the same text, on ${device}`, async () => {
+      const outcome = await page.evaluate(async (device) => {
+        const cinder = globalThis.open({ device });
+        const fresh = globalThis.open({ device, kvCacheBytes: 0 });
+        const start = "Qualms vex, jumpy zebras fight, ".repeat(2);
+        const texts = [`${start}and dream`, `${start}and dreamt of fire`, `${start}and woke`];
+        const answers = [];
+        for (const prompt of texts) {
+          const params = { model: "tiny", prompt, seed: 5, max_tokens: 6, logprobs: 1 };
+          answers.push([(await cinder.complete(params)).choices, (await fresh.complete(params)).choices]);
+        }
+        const stats = [(await cinder.stats()).tiny, (await fresh.stats()).tiny];
+        await cinder.dispose();
+        await fresh.dispose();
+        return { answers, stats };
+      }, device);
+      for (const [kept, fresh] of outcome.answers) assert.deepEqual(kept, fresh);
+      const [kept, fresh] = outcome.stats;
+      assert.equal(kept.hits, 2);
+      assert.ok(kept.savedTokens >= 80 && kept.keptTokens > 40 && kept.keptBytes > 0, JSON.stringify(kept));
+      assert.deepEqual(fresh, { hits: 0, savedTokens: 0, keptTokens: 0, keptBytes: 0 });
+    });
+  }
+
   test("requests past the queue are refused with 429", async () => {
     const outcome = await page.evaluate(async () => {
       const { greedy, settle } = globalThis;

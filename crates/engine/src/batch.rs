@@ -17,6 +17,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use cinderlm_models::{CausalLm, Feed, LogitsFor, ModelError, SequenceId};
 
+use crate::prefix::{PrefixCache, PrefixStats};
 use crate::runtime::Runtime;
 
 /// Names a request; feeds of one request fail together.
@@ -38,6 +39,7 @@ struct Shared<M, R> {
     runtime: R,
     limits: BatchLimits,
     desk: RefCell<Desk>,
+    prefixes: RefCell<PrefixCache>,
     step: RefCell<Option<Step>>,
     wakers: Arc<Wakers>,
     n_requests: Cell<u64>,
@@ -87,8 +89,9 @@ impl Asked {
 }
 
 impl<M: CausalLm + 'static, R: Runtime + 'static> Batcher<M, R> {
-    /// Steps of `model`; prompts take up to `prompt_rows` rows of each.
-    pub(crate) fn new(model: M, runtime: R, prompt_rows: usize) -> Self {
+    /// Steps of `model`; prompts take up to `prompt_rows` rows of each. Sequences of up to `prefix_tokens` in all are kept for prompts that
+    /// begin as they do.
+    pub(crate) fn new(model: M, runtime: R, prompt_rows: usize, prefix_tokens: usize) -> Self {
         let max_rows = model.max_step_tokens();
         let prompt_rows = prompt_rows.min(max_rows / 2).max(1);
         let limits = BatchLimits {
@@ -102,6 +105,7 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Batcher<M, R> {
                 runtime,
                 limits,
                 desk: RefCell::default(),
+                prefixes: RefCell::new(PrefixCache::new(prefix_tokens)),
                 step: RefCell::default(),
                 wakers: Arc::default(),
                 n_requests: Cell::default(),
@@ -124,13 +128,34 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Batcher<M, R> {
     /// Starts an empty sequence.
     pub(crate) async fn open(&self) -> Sequence<M, R> {
         let id = self.with_model(CausalLm::open).await;
-        self.own(id)
+        self.own(id, Vec::new(), true)
+    }
+
+    /// Starts a sequence that holds as much of a prompt's beginning as is kept, which may be nothing, but never all of it.
+    pub(crate) async fn open_for(&self, prompt: &[u32]) -> Sequence<M, R> {
+        let prefixes = &self.shared.prefixes;
+        let begun = self.with_model(|model| {
+            let (from, n) = prefixes.borrow_mut().find(prompt)?;
+            let id = model.fork_at(from, n).ok()?;
+            prefixes.borrow_mut().count_hit(n);
+            Some((id, n))
+        });
+        match begun.await {
+            Some((id, n)) => self.own(id, prompt[..n].to_vec(), true),
+            None => self.open().await,
+        }
     }
 
     /// Starts a sequence with the contents of another.
     pub(crate) async fn fork(&self, from: &Sequence<M, R>) -> Result<Sequence<M, R>, ModelError> {
         let id = self.with_model(|model| model.fork(from.id)).await?;
-        Ok(self.own(id))
+        // Of the choices of a prompt, the one that has its own sequence is kept: they differ in their ends only.
+        Ok(self.own(id, from.tokens.borrow().clone(), false))
+    }
+
+    /// What the kept sequences have been good for.
+    pub(crate) fn prefix_stats(&self) -> PrefixStats {
+        self.shared.prefixes.borrow().stats()
     }
 
     /// Appends `tokens`, at least one, to a sequence in one of the next steps. Returns the rows of logits that are asked for.
@@ -152,13 +177,15 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Batcher<M, R> {
             }),
             shared: Rc::clone(shared),
         };
-        poll_fn(|context| {
+        let rows = poll_fn(|context| {
             shared.wakers.add(context.waker());
             shared.drive();
             let answer = shared.desk.borrow_mut().answers.remove(&ticket.id);
             answer.map_or(Poll::Pending, Poll::Ready)
         })
-        .await
+        .await?;
+        sequence.tokens.borrow_mut().extend_from_slice(tokens);
+        Ok(rows)
     }
 
     /// Waits until no step uses the model.
@@ -175,9 +202,11 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Batcher<M, R> {
         .await
     }
 
-    fn own(&self, id: SequenceId) -> Sequence<M, R> {
+    fn own(&self, id: SequenceId, tokens: Vec<u32>, is_kept: bool) -> Sequence<M, R> {
         Sequence {
             id,
+            tokens: RefCell::new(tokens),
+            is_kept,
             shared: Rc::clone(&self.shared),
         }
     }
@@ -223,7 +252,16 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Shared<M, R> {
         }
         let mut model = self.model.borrow_mut();
         let feeds: Vec<Feed<'_>> = batch.iter().map(Asked::feed).collect();
-        match model.forward(&feeds).await {
+        let mut result = model.forward(&feeds).await;
+        if let Err(ModelError::OutOfMemory { .. }) = result {
+            // What is kept for later must not be what is missing now.
+            let kept = self.prefixes.borrow_mut().clear();
+            if !kept.is_empty() {
+                kept.into_iter().for_each(|sequence| model.close(sequence));
+                result = model.forward(&feeds).await;
+            }
+        }
+        match result {
             Ok(logits) => self.answer(&batch, &logits),
             Err(error) => self.run_apart(&mut *model, batch, error).await,
         }
@@ -371,15 +409,29 @@ impl<M: CausalLm, R> Drop for Ticket<M, R> {
     }
 }
 
-/// A sequence of the model; dropping it frees its memory.
+/// A sequence of the model. Dropping it frees its memory, unless it is kept for prompts that begin as it does.
 pub(crate) struct Sequence<M: CausalLm, R> {
     id: SequenceId,
+    /// Those that were fed and answered; the model may hold more of a sequence that was given up.
+    tokens: RefCell<Vec<u32>>,
+    is_kept: bool,
     shared: Rc<Shared<M, R>>,
 }
 
 impl<M: CausalLm, R> Drop for Sequence<M, R> {
     fn drop(&mut self) {
-        self.shared.close(self.id);
+        let closed = match self.is_kept {
+            true => (self.shared.prefixes.borrow_mut()).keep(self.id, self.tokens.take()),
+            false => vec![self.id],
+        };
+        closed.into_iter().for_each(|id| self.shared.close(id));
+    }
+}
+
+impl<M: CausalLm, R> Sequence<M, R> {
+    /// Tokens that it holds.
+    pub(crate) fn len(&self) -> usize {
+        self.tokens.borrow().len()
     }
 }
 

@@ -12,6 +12,7 @@ use crate::emitter::{Emitter, Header};
 use crate::generation::Generation;
 use crate::meter::Meter;
 use crate::plan::{ModelLimits, Plan};
+use crate::prefix::PrefixStats;
 use crate::runtime::Runtime;
 use crate::seats::Seats;
 use crate::stream::{ChunkSink, CompletionStream};
@@ -38,6 +39,9 @@ pub struct EngineOptions {
     pub prefill_rows: usize,
     /// Choices that are generated at a time, over all requests, at least 1. The others wait, first come first served.
     pub max_batch: usize,
+    /// Tokens of sequences that are kept after their requests, so that a prompt that begins as one of them does is read from where they
+    /// part. 0 keeps none.
+    pub prefix_tokens: usize,
     /// Requests that may wait; one more is refused with `queue_full`.
     pub max_queue: usize,
 }
@@ -47,6 +51,7 @@ impl Default for EngineOptions {
         Self {
             prefill_rows: 64,
             max_batch: 16,
+            prefix_tokens: 0,
             max_queue: 64,
         }
     }
@@ -86,7 +91,12 @@ impl<M: CausalLm + 'static, R: Runtime + Clone + 'static> Engine<M, R> {
             context_length: model.context_length(),
         };
         let shared = Shared {
-            batcher: Batcher::new(model, runtime.clone(), options.prefill_rows),
+            batcher: Batcher::new(
+                model,
+                runtime.clone(),
+                options.prefill_rows,
+                options.prefix_tokens,
+            ),
             seats: Seats::new(options.max_batch),
             n_waiting: Rc::default(),
             limits,
@@ -119,6 +129,11 @@ impl<M: CausalLm + 'static, R: Runtime + Clone + 'static> Engine<M, R> {
     /// What responses say about the model.
     pub fn identity(&self) -> &Identity {
         &self.shared.identity
+    }
+
+    /// What kept sequences have been good for.
+    pub fn prefix_stats(&self) -> PrefixStats {
+        self.shared.batcher.prefix_stats()
     }
 
     /// The most tokens that a prompt and its continuation may have together.

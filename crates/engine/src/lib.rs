@@ -24,6 +24,7 @@ mod logprobs;
 mod meter;
 mod plan;
 mod prefill;
+mod prefix;
 mod prompt;
 mod runtime;
 mod seats;
@@ -38,5 +39,6 @@ pub use failure::{
     gguf_failure, metadata_failure, model_failure, source_failure, tokenizer_failure,
 };
 pub use loader::{load_tokenizer, system_fingerprint, vocabulary_config};
+pub use prefix::PrefixStats;
 pub use runtime::Runtime;
 pub use stream::CompletionStream;

@@ -33,11 +33,16 @@ pub(crate) async fn prefill<M: CausalLm + 'static, R: Runtime + 'static>(
     mut score: Option<impl FnMut(u32, &[f32])>,
 ) -> Result<Prefilled<M, R>, ModelError> {
     let tokens = plan.tokens;
-    let sequence = batcher.open().await;
+    // Scores need every row, so a prompt that is scored is read from its first token.
+    let sequence = match score {
+        Some(_) => batcher.open().await,
+        None => batcher.open_for(tokens).await,
+    };
+    let n_kept = sequence.len();
     let mut logits = Vec::new();
     // The last token's row predicts what comes after the prompt.
     let n_fed = tokens.len() - usize::from(!plan.is_continued);
-    for Range { start, end } in pieces(n_fed, batcher.prompt_rows()) {
+    for Range { start, end } in pieces(n_kept..n_fed, batcher.prompt_rows()) {
         let is_last = end == tokens.len();
         let wanted = match (&score, is_last) {
             (Some(_), _) => LogitsFor::All,
@@ -64,9 +69,9 @@ pub(crate) async fn prefill<M: CausalLm + 'static, R: Runtime + 'static>(
     Ok(Prefilled { sequence, logits })
 }
 
-/// `0..n` in ranges of at most `size`.
-fn pieces(n: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..n)
-        .step_by(size)
-        .map(move |start| start..(start + size).min(n))
+/// A range in ranges of at most `size`.
+fn pieces(all: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>> {
+    let end = all.end;
+    all.step_by(size)
+        .map(move |start| start..(start + size).min(end))
 }

@@ -19,6 +19,7 @@ fn bench(max_batch: usize, max_queue: usize, prefill_rows: usize) -> Bench {
             prefill_rows,
             max_batch,
             max_queue,
+            ..EngineOptions::default()
         },
         ..BenchConfig::default()
     })

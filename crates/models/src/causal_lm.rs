@@ -64,7 +64,15 @@ pub trait CausalLm {
     ///
     /// # Errors
     /// [`ModelError::UnknownSequence`].
-    fn fork(&mut self, from: SequenceId) -> Result<SequenceId, ModelError>;
+    fn fork(&mut self, from: SequenceId) -> Result<SequenceId, ModelError> {
+        self.fork_at(from, usize::MAX)
+    }
+
+    /// Starts a sequence with the first `n_tokens` of `from`, or all of them if there are fewer; otherwise as [`fork`](Self::fork).
+    ///
+    /// # Errors
+    /// [`ModelError::UnknownSequence`].
+    fn fork_at(&mut self, from: SequenceId, n_tokens: usize) -> Result<SequenceId, ModelError>;
 
     /// Ends a sequence and frees its key-value memory for others at once. Unknown ids are ignored, so closing twice is harmless.
     fn close(&mut self, sequence: SequenceId);

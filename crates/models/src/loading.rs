@@ -109,9 +109,9 @@ impl CausalLm for LoadedModel {
         }
     }
 
-    fn fork(&mut self, from: SequenceId) -> Result<SequenceId, ModelError> {
+    fn fork_at(&mut self, from: SequenceId, n_tokens: usize) -> Result<SequenceId, ModelError> {
         match self {
-            Self::Llama(model) => model.fork(from),
+            Self::Llama(model) => model.fork_at(from, n_tokens),
         }
     }
 

@@ -101,6 +101,29 @@ fn forks_equal_replays() {
 }
 
 #[test]
+fn forks_of_a_beginning_equal_replays() {
+    for on in On::BOTH {
+        let (mut model, ids) = subject(on);
+        let first = model.open();
+        feed(&mut model, first, &ids[..100], LogitsFor::None);
+        // Nothing, within the first block, at its end, within the second, and more than there is.
+        for n_shared in [0, 5, BLOCK_TOKENS, 90, 1000] {
+            let second = model.fork_at(first, n_shared).expect("it is open");
+            let n_shared = n_shared.min(100);
+            assert_eq!(model.len(second), n_shared);
+            let added = &ids[20..30];
+            let actual = feed(&mut model, second, added, LogitsFor::Last);
+            let expected = replay(&mut model, &[&ids[..n_shared], added].concat());
+            assert!(actual == expected, "fork at {n_shared} on {on:?}");
+            model.close(second);
+        }
+        let actual = feed(&mut model, first, &ids[..3], LogitsFor::Last);
+        let expected = replay(&mut model, &[&ids[..100], &ids[..3]].concat());
+        assert!(actual == expected, "what was forked has changed on {on:?}");
+    }
+}
+
+#[test]
 fn refused_feeds_change_nothing() {
     let (mut model, ids) = subject(On::Cpu);
     let (vocab_size, context_length) = (model.vocab_size(), model.context_length());

@@ -29,6 +29,8 @@ pub(crate) struct BatchLimits {
     pub(crate) max_batch: Option<u32>,
     /// Calls that may wait.
     pub(crate) max_queue: Option<u32>,
+    /// Bytes of keys and values that are kept for prompts that begin as earlier ones did.
+    pub(crate) kv_cache_bytes: Option<u64>,
 }
 
 thread_local! {

@@ -41,7 +41,7 @@ pub fn start() {
 /// Chooses the device, `"webgpu"` or `"cpu"`, for the life of this module.
 ///
 /// `is_software` tells that the WebGPU adapter is emulated, which asks for other kernel parameters. `name` shows in responses. `limits`
-/// bound what each model takes at a time: choices that are generated, and calls that wait.
+/// bound what each model takes at a time, choices that are generated and calls that wait, and what it keeps of earlier ones.
 ///
 /// # Errors
 /// `invalid_type`, `device_unavailable`, `internal`.
@@ -51,7 +51,7 @@ pub async fn initialize(
     is_software: bool,
     #[wasm_bindgen(unchecked_param_type = "string")] name: JsValue,
     #[wasm_bindgen(
-        unchecked_param_type = "{ maxBatch?: number; maxQueue?: number } | null | undefined"
+        unchecked_param_type = "{ maxBatch?: number; maxQueue?: number; kvCacheBytes?: number } | null | undefined"
     )]
     limits: JsValue,
 ) -> Result<(), JsValue> {
@@ -178,6 +178,18 @@ pub fn memory_stats() -> Result<JsValue, JsValue> {
     models::memory()
         .and_then(|memory| to_js(&memory))
         .map_err(|error| error_to_js(&error))
+}
+
+/// What each model has kept of earlier requests and what that was good for:
+/// `{ [id]: { hits, savedTokens, keptTokens, keptBytes } }`.
+///
+/// # Errors
+/// `internal`.
+#[wasm_bindgen(
+    unchecked_return_type = "Record<string, { hits: number; savedTokens: number; keptTokens: number; keptBytes: number }>"
+)]
+pub fn stats() -> Result<JsValue, JsValue> {
+    to_js(&models::stats()).map_err(|error| error_to_js(&error))
 }
 
 /// What the last panic said, if there was one. The module is of no more use then.

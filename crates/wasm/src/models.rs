@@ -27,6 +27,9 @@ use crate::source::{ForwardReader, ForwardSource};
 /// Prompt tokens per step on the CPU, whose steps nothing can interrupt: a chunk takes a fraction of a second.
 const CPU_PREFILL_ROWS: usize = 32;
 
+/// Bytes of keys and values that each model keeps of earlier requests, unless JavaScript says otherwise.
+const KV_CACHE_BYTES: u64 = 64 << 20;
+
 /// What JavaScript may set about a load.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -53,6 +56,16 @@ pub(crate) struct Memory {
     gpu_bytes: u64,
 }
 
+/// What a model's kept sequences have been good for.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PrefixReport {
+    hits: u64,
+    saved_tokens: u64,
+    kept_tokens: usize,
+    kept_bytes: u64,
+}
+
 /// What a completion yields: chunks, or with a request that does not stream, the whole.
 pub(crate) enum Item {
     Chunk(Chunk),
@@ -61,6 +74,7 @@ pub(crate) enum Item {
 
 struct Entry {
     engine: Engine<LoadedModel, Host>,
+    kv_bytes_per_token: u64,
     unloaded: Rc<Cell<bool>>,
     /// Falls with the entry, which ends the completions that still run.
     _alive: oneshot::Sender<()>,
@@ -118,15 +132,11 @@ pub(crate) async fn load(
         vocabulary_size: model.info().vocab_size,
         file_bytes: file.n_bytes,
     };
+    let kv_bytes_per_token = model.info().kv_bytes_per_token;
+    let options = engine_options(&place, kv_bytes_per_token);
     let identity = identity(&id, &file.sha256, &place);
-    let engine = Engine::new(
-        model,
-        tokenizer,
-        identity,
-        place.host.clone(),
-        engine_options(&place),
-    );
-    keep(id, engine);
+    let engine = Engine::new(model, tokenizer, identity, place.host.clone(), options);
+    keep(id, engine, kv_bytes_per_token);
     Ok(report)
 }
 
@@ -191,6 +201,23 @@ pub(crate) fn detokenize(id: &str, ids: &[f64]) -> Result<String, CompletionErro
     })?
 }
 
+/// What each model's kept sequences have been good for, by id.
+pub(crate) fn stats() -> HashMap<String, PrefixReport> {
+    MODELS.with_borrow(|models| {
+        let report = |(id, entry): (&String, &Entry)| {
+            let stats = entry.engine.prefix_stats();
+            let report = PrefixReport {
+                hits: stats.n_hits,
+                saved_tokens: stats.n_saved_tokens,
+                kept_tokens: stats.n_kept_tokens,
+                kept_bytes: stats.n_kept_tokens as u64 * entry.kv_bytes_per_token,
+            };
+            (id.clone(), report)
+        };
+        models.iter().map(report).collect()
+    })
+}
+
 /// Bytes that this module holds now.
 pub(crate) fn memory() -> Result<Memory, CompletionError> {
     const PAGE_BYTES: u64 = 65_536;
@@ -222,10 +249,11 @@ fn with_engine<T>(id: &str, act: impl FnOnce(&Entry) -> T) -> Result<T, Completi
     })
 }
 
-fn keep(id: String, engine: Engine<LoadedModel, Host>) {
+fn keep(id: String, engine: Engine<LoadedModel, Host>, kv_bytes_per_token: u64) {
     let (alive, ended) = oneshot::channel();
     let entry = Entry {
         engine,
+        kv_bytes_per_token,
         unloaded: Rc::default(),
         _alive: alive,
         ended: ended.shared(),
@@ -263,8 +291,10 @@ fn identity(id: &str, sha256: &str, place: &Place) -> Identity {
     }
 }
 
-fn engine_options(place: &Place) -> EngineOptions {
+fn engine_options(place: &Place, kv_bytes_per_token: u64) -> EngineOptions {
     let usual = EngineOptions::default();
+    let kept_bytes = place.limits.kv_cache_bytes.unwrap_or(KV_CACHE_BYTES);
+    let kept_tokens = kept_bytes / kv_bytes_per_token.max(1);
     let count = |given: Option<u32>, usual: usize| given.map_or(usual, |count| count as usize);
     EngineOptions {
         prefill_rows: match place.kind {
@@ -272,6 +302,7 @@ fn engine_options(place: &Place) -> EngineOptions {
             cinderlm_protocol::Device::Webgpu => usual.prefill_rows,
         },
         max_batch: count(place.limits.max_batch, usual.max_batch),
+        prefix_tokens: usize::try_from(kept_tokens).unwrap_or(usize::MAX),
         max_queue: count(place.limits.max_queue, usual.max_queue),
     }
 }

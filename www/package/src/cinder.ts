@@ -1,7 +1,7 @@
 import { Connection, STREAM_WINDOW, type CallHooks, type WorkerLike } from "./connection.js";
 import { abortReason, completionError, CompletionError } from "./errors.js";
 import { answerFetch } from "./fetch.js";
-import type { WireModel } from "./messages.js";
+import type { BatchLimits, WireModel } from "./messages.js";
 import { snapshot } from "./snapshot.js";
 import type { CompletionStream } from "./stream.js";
 import type {
@@ -17,6 +17,7 @@ import type {
   MemoryStats,
   ModelInfo,
   ModelSource,
+  PrefixStats,
   StreamingCompletionParams,
   WholeCompletionParams,
 } from "./types.js";
@@ -53,6 +54,7 @@ export class Cinder {
     }
     checkCount("maxBatch", options.maxBatch, 1, 256);
     checkCount("maxQueue", options.maxQueue, 0, 2 ** 32 - 1);
+    checkCount("kvCacheBytes", options.kvCacheBytes, 0, Number.MAX_SAFE_INTEGER);
     if (options.apiKeys?.some((key) => typeof key !== "string" || key === "")) throw new TypeError("apiKeys: expected texts that are not empty.");
     for (const model of options.models ?? []) this.register(model);
   }
@@ -137,6 +139,12 @@ export class Cinder {
     return connection.call<"memory">({ type: "memory" });
   }
 
+  /** What each loaded model has kept of earlier calls and what that was good for, by id. */
+  async stats(): Promise<Record<string, PrefixStats>> {
+    const connection = await this.#connect();
+    return connection.call<"stats">({ type: "stats" });
+  }
+
   /** Ends the worker and frees everything. Calls that still run are rejected, and so are later ones. */
   dispose(): Promise<void> {
     this.#disposed = true;
@@ -183,10 +191,7 @@ export class Cinder {
     const started = connection.call<"start">({
       type: "start",
       device: this.#options.device ?? "auto",
-      limits: {
-        ...(this.#options.maxBatch === undefined ? {} : { maxBatch: this.#options.maxBatch }),
-        ...(this.#options.maxQueue === undefined ? {} : { maxQueue: this.#options.maxQueue }),
-      },
+      limits: batchLimits(this.#options),
       ...(wasmUrl === undefined ? {} : { wasmUrl: absolute(wasmUrl) }),
     });
     this.#running = { connection, started };
@@ -262,6 +267,14 @@ function watchWorker(connection: Connection, lock: string): void {
   navigator.locks
     .request(lock, { mode: "shared" }, () => connection.close(completionError("internal", "The worker was ended by the browser.")))
     .catch(() => undefined); // The page is going away.
+}
+
+function batchLimits({ maxBatch, maxQueue, kvCacheBytes }: CinderOptions): BatchLimits {
+  const limits: BatchLimits = {};
+  if (maxBatch !== undefined) limits.maxBatch = maxBatch;
+  if (maxQueue !== undefined) limits.maxQueue = maxQueue;
+  if (kvCacheBytes !== undefined) limits.kvCacheBytes = kvCacheBytes;
+  return limits;
 }
 
 function checkCount(name: string, value: number | undefined, min: number, max: number): void {

@@ -1,5 +1,5 @@
 import type { ErrorBody } from "./errors.js";
-import type { Completion, CompletionChunk, CompletionParams, DeviceInfo, DeviceKind, LoadProgress, MemoryStats, ModelInfo } from "./types.js";
+import type { Completion, CompletionChunk, CompletionParams, DeviceInfo, DeviceKind, LoadProgress, MemoryStats, ModelInfo, PrefixStats } from "./types.js";
 
 /** A {@link ModelSource} in a form that crosses the worker boundary. */
 export interface WireModel {
@@ -14,10 +14,11 @@ export interface WireModel {
   token?: string;
 }
 
-/** How many choices and calls a model takes at a time. */
+/** How many choices and calls a model takes at a time, and what it keeps of them. */
 export interface BatchLimits {
   maxBatch?: number;
   maxQueue?: number;
+  kvCacheBytes?: number;
 }
 
 /** From page to worker. Every request carries an `id` that its answers repeat. */
@@ -29,6 +30,7 @@ export type Request =
   | { type: "detokenize"; id: number; model: WireModel; ids: number[] }
   | { type: "unload"; id: number; model: string }
   | { type: "memory"; id: number }
+  | { type: "stats"; id: number }
   /** The consumer took `count` chunks: as many more may be sent. */
   | { type: "credit"; id: number; count: number }
   | { type: "cancel"; id: number };
@@ -42,6 +44,7 @@ export interface Results {
   detokenize: string;
   unload: undefined;
   memory: MemoryStats;
+  stats: Record<string, PrefixStats>;
 }
 
 /** The requests that get exactly one `result` or `error`. */

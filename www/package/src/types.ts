@@ -206,6 +206,17 @@ export interface MemoryStats {
   gpuBytes: number;
 }
 
+/** What a model has kept of earlier calls, and what that was good for. */
+export interface PrefixStats {
+  /** Prompts that began as an earlier call did. */
+  hits: number;
+  /** Tokens of theirs that did not have to be read. */
+  savedTokens: number;
+  keptTokens: number;
+  /** Bytes of the keys and values of these. */
+  keptBytes: number;
+}
+
 /** Receives what the library has to say; `console` is one. */
 export interface Logger {
   debug(message: string): void;
@@ -235,6 +246,11 @@ export interface CinderOptions {
   maxBatch?: number;
   /** Calls that may wait for a model; one more is refused with `queue_full`. Default 64. */
   maxQueue?: number;
+  /**
+   * Bytes of keys and values that each model keeps of earlier calls. A prompt that begins as one of them did is read from where they part:
+   * an editor that sends a growing text pays for the new part only. Default 64 MiB; 0 keeps nothing.
+   */
+  kvCacheBytes?: number;
   /** Where `worker.js` is, when it is not beside `index.js`. */
   workerUrl?: string | URL;
   /** Where `cinderlm.wasm` is, when it is not beside `worker.js`. */

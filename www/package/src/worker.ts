@@ -227,6 +227,8 @@ async function answer(request: Exclude<Request, { type: "credit" | "cancel" }>, 
       return loader.unload(request.model);
     case "memory":
       return wasm.memoryStats() as MemoryStats;
+    case "stats":
+      return wasm.stats();
   }
 }
 

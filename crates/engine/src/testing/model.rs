@@ -218,12 +218,13 @@ impl CausalLm for ScriptedModel {
         self.insert(Vec::new())
     }
 
-    fn fork(&mut self, from: SequenceId) -> Result<SequenceId, ModelError> {
-        let tokens = self
+    fn fork_at(&mut self, from: SequenceId, n_tokens: usize) -> Result<SequenceId, ModelError> {
+        let mut tokens = self
             .sequences
             .get(&from)
             .cloned()
             .ok_or(ModelError::UnknownSequence { sequence: from })?;
+        tokens.truncate(n_tokens);
         Ok(self.insert(tokens))
     }
 

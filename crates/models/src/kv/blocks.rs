@@ -131,17 +131,15 @@ impl BlockPool {
         Ok(Some(copy))
     }
 
-    /// A second table with the same contents, sharing every block that holds tokens.
-    pub(crate) fn fork(&mut self, table: &BlockTable) -> BlockTable {
-        let n_blocks = blocks_for(table.n_tokens);
+    /// A second table with the first `n_tokens` of the same contents, or all of them, sharing every block that holds some of these.
+    pub(crate) fn fork(&mut self, table: &BlockTable, n_tokens: usize) -> BlockTable {
+        let n_tokens = n_tokens.min(table.n_tokens);
+        let n_blocks = blocks_for(n_tokens);
         let blocks = table.blocks[..n_blocks].to_vec();
         for block in &blocks {
             self.n_holders[*block as usize] += 1;
         }
-        BlockTable {
-            blocks,
-            n_tokens: table.n_tokens,
-        }
+        BlockTable { blocks, n_tokens }
     }
 
     /// Gives up every block of a table.
@@ -231,7 +229,7 @@ mod tests {
         let mut pool = pool(8);
         let mut first = BlockTable::default();
         feed(&mut pool, &mut first, 100);
-        let mut second = pool.fork(&first);
+        let mut second = pool.fork(&first, usize::MAX);
         assert_eq!(pool.n_held(), 2);
 
         let shared = first.blocks()[1];
@@ -256,7 +254,7 @@ mod tests {
         let mut pool = pool(8);
         let mut first = BlockTable::default();
         feed(&mut pool, &mut first, BLOCK_TOKENS);
-        let mut second = pool.fork(&first);
+        let mut second = pool.fork(&first, usize::MAX);
         assert_eq!(feed(&mut pool, &mut second, 5), None);
         assert_eq!(feed(&mut pool, &mut first, 5), None);
         assert_eq!(pool.n_held(), 3);
@@ -269,7 +267,7 @@ mod tests {
         let mut tables = vec![BlockTable::default()];
         feed(&mut pool, &mut tables[0], 10);
         for _ in 0..2 {
-            let fork = pool.fork(&tables[0]);
+            let fork = pool.fork(&tables[0], usize::MAX);
             tables.push(fork);
         }
         let n_copies = tables
@@ -285,7 +283,7 @@ mod tests {
         let mut first = BlockTable::default();
         pool.reserve(&mut first, 3 * BLOCK_TOKENS).expect("room");
         first.commit(1);
-        let second = pool.fork(&first);
+        let second = pool.fork(&first, usize::MAX);
         assert_eq!((second.blocks().len(), pool.n_held()), (1, 3));
         pool.close(first);
         pool.close(second);

@@ -85,10 +85,14 @@ impl KvMemory {
         self.insert(BlockTable::default())
     }
 
-    pub(crate) fn fork(&mut self, from: SequenceId) -> Result<SequenceId, ModelError> {
+    pub(crate) fn fork_at(
+        &mut self,
+        from: SequenceId,
+        n_tokens: usize,
+    ) -> Result<SequenceId, ModelError> {
         let table = self.sequences.get(&from);
         let table = table.ok_or(ModelError::UnknownSequence { sequence: from })?;
-        let table = self.pool.fork(table);
+        let table = self.pool.fork(table, n_tokens);
         Ok(self.insert(table))
     }
 

@@ -110,8 +110,8 @@ impl CausalLm for LlamaModel {
         self.kv.open()
     }
 
-    fn fork(&mut self, from: SequenceId) -> Result<SequenceId, ModelError> {
-        self.kv.fork(from)
+    fn fork_at(&mut self, from: SequenceId, n_tokens: usize) -> Result<SequenceId, ModelError> {
+        self.kv.fork_at(from, n_tokens)
     }
 
     fn close(&mut self, sequence: SequenceId) {
