@@ -86,6 +86,20 @@ fn no_more_choices_run_than_there_are_seats() {
 }
 
 #[test]
+fn many_choices_of_many_prompts_all_end() {
+    for n_prompts in [1, 40] {
+        let bench = bench(16, 8, 64);
+        let prompts: Vec<String> = (0..n_prompts).map(|i| format!("prompt {i}")).collect();
+        let fields =
+            json!({ "prompt": prompts, "n": 64, "max_tokens": 3, "logit_bias": { "97": 100 } });
+        let choices = bench.completed(fields).choices;
+        assert_eq!(choices.len(), n_prompts * 64);
+        assert!(choices.iter().all(|choice| choice.text == "aaa"));
+        bench.assert_as_new("after many choices");
+    }
+}
+
+#[test]
 fn requests_past_the_queue_are_refused() {
     let bench = bench(1, 1, 64);
     let mut running = bench.stream(endless("a", 1, 20));
