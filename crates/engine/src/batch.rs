@@ -28,7 +28,7 @@ pub(crate) struct RequestId(u64);
 type Answer = Result<Vec<f32>, ModelError>;
 type Step = Pin<Box<dyn Future<Output = ()>>>;
 
-/// A model and the step that its users share. A clone is another handle to the same.
+/// A model and the step that its users share.
 pub(crate) struct Batcher<M, R> {
     shared: Rc<Shared<M, R>>,
 }
@@ -128,11 +128,12 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Batcher<M, R> {
     /// Starts an empty sequence.
     pub(crate) async fn open(&self) -> Sequence<M, R> {
         let id = self.with_model(CausalLm::open).await;
-        self.own(id, Vec::new(), true)
+        self.own(id, Some(Vec::new()))
     }
 
-    /// Starts a sequence that holds as much of a prompt's beginning as is kept, which may be nothing, but never all of it.
-    pub(crate) async fn open_for(&self, prompt: &[u32]) -> Sequence<M, R> {
+    /// Starts a sequence that holds as much of a prompt's beginning as is kept, which may be nothing, but never all of it. Gives the
+    /// number of tokens too.
+    pub(crate) async fn open_for(&self, prompt: &[u32]) -> (Sequence<M, R>, usize) {
         let prefixes = &self.shared.prefixes;
         let begun = self.with_model(|model| {
             let (from, n) = prefixes.borrow_mut().find(prompt)?;
@@ -141,8 +142,8 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Batcher<M, R> {
             Some((id, n))
         });
         match begun.await {
-            Some((id, n)) => self.own(id, prompt[..n].to_vec(), true),
-            None => self.open().await,
+            Some((id, n)) => (self.own(id, Some(prompt[..n].to_vec())), n),
+            None => (self.open().await, 0),
         }
     }
 
@@ -150,7 +151,7 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Batcher<M, R> {
     pub(crate) async fn fork(&self, from: &Sequence<M, R>) -> Result<Sequence<M, R>, ModelError> {
         let id = self.with_model(|model| model.fork(from.id)).await?;
         // Of the choices of a prompt, the one that has its own sequence is kept: they differ in their ends only.
-        Ok(self.own(id, from.tokens.borrow().clone(), false))
+        Ok(self.own(id, None))
     }
 
     /// What the kept sequences have been good for.
@@ -184,7 +185,9 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Batcher<M, R> {
             answer.map_or(Poll::Pending, Poll::Ready)
         })
         .await?;
-        sequence.tokens.borrow_mut().extend_from_slice(tokens);
+        if let Some(held) = &sequence.tokens {
+            held.borrow_mut().extend_from_slice(tokens);
+        }
         Ok(rows)
     }
 
@@ -202,19 +205,10 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Batcher<M, R> {
         .await
     }
 
-    fn own(&self, id: SequenceId, tokens: Vec<u32>, is_kept: bool) -> Sequence<M, R> {
+    fn own(&self, id: SequenceId, tokens: Option<Vec<u32>>) -> Sequence<M, R> {
         Sequence {
             id,
-            tokens: RefCell::new(tokens),
-            is_kept,
-            shared: Rc::clone(&self.shared),
-        }
-    }
-}
-
-impl<M, R> Clone for Batcher<M, R> {
-    fn clone(&self) -> Self {
-        Self {
+            tokens: tokens.map(RefCell::new),
             shared: Rc::clone(&self.shared),
         }
     }
@@ -236,7 +230,7 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Shared<M, R> {
         {
             let ended = slot.take();
             drop(slot);
-            self.end_step(ended);
+            ended.into_iter().for_each(|step| self.end_step(step));
         }
     }
 
@@ -262,7 +256,7 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Shared<M, R> {
             }
         }
         match result {
-            Ok(logits) => self.answer(&batch, &logits),
+            Ok(logits) => self.answer(&batch, logits),
             Err(error) => self.run_apart(&mut *model, batch, error).await,
         }
     }
@@ -285,20 +279,19 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Shared<M, R> {
             let own: Vec<Asked> = own;
             let feeds: Vec<Feed<'_>> = own.iter().map(Asked::feed).collect();
             match model.forward(&feeds).await {
-                Ok(logits) => self.answer(&own, &logits),
+                Ok(logits) => self.answer(&own, logits),
                 Err(error) => self.fail(&own, &error),
             }
         }
     }
 
-    fn answer(&self, batch: &[Asked], logits: &[f32]) {
+    fn answer(&self, batch: &[Asked], mut logits: Vec<f32>) {
         let mut desk = self.desk.borrow_mut();
-        let mut rest = logits;
-        for asked in batch {
+        // From the last on: the first, often the only one, gets the rows without a copy.
+        for asked in batch.iter().rev() {
             let n_values = asked.logits.n_rows(asked.tokens.len()) * self.limits.vocab_size;
-            let (own, others) = rest.split_at(n_values.min(rest.len()));
-            rest = others;
-            desk.answer(asked.ticket, Ok(own.to_vec()));
+            let own = logits.split_off(logits.len().saturating_sub(n_values));
+            desk.answer(asked.ticket, Ok(own));
         }
     }
 
@@ -320,10 +313,7 @@ impl<M: CausalLm, R> Shared<M, R> {
     }
 
     /// What follows a step that has run, or that nobody wants any more.
-    fn end_step(&self, step: Option<Step>) {
-        if step.is_none() {
-            return;
-        }
+    fn end_step(&self, step: Step) {
         drop(step); // And with it the use of the model.
         let mut desk = self.desk.borrow_mut();
         desk.has_begun = false;
@@ -405,33 +395,27 @@ impl<M: CausalLm, R> Drop for Ticket<M, R> {
         }
         // A step that is being polled ends by itself.
         let step = shared.step.try_borrow_mut().map(|mut step| step.take());
-        shared.end_step(step.unwrap_or_default());
+        if let Ok(Some(step)) = step {
+            shared.end_step(step);
+        }
     }
 }
 
 /// A sequence of the model. Dropping it frees its memory, unless it is kept for prompts that begin as it does.
 pub(crate) struct Sequence<M: CausalLm, R> {
     id: SequenceId,
-    /// Those that were fed and answered; the model may hold more of a sequence that was given up.
-    tokens: RefCell<Vec<u32>>,
-    is_kept: bool,
+    /// Those that were fed and answered, of a sequence that is to be kept; the model may hold more of one that was given up.
+    tokens: Option<RefCell<Vec<u32>>>,
     shared: Rc<Shared<M, R>>,
 }
 
 impl<M: CausalLm, R> Drop for Sequence<M, R> {
     fn drop(&mut self) {
-        let closed = match self.is_kept {
-            true => (self.shared.prefixes.borrow_mut()).keep(self.id, self.tokens.take()),
-            false => vec![self.id],
+        let closed = match &self.tokens {
+            Some(tokens) => (self.shared.prefixes.borrow_mut()).keep(self.id, tokens.take()),
+            None => vec![self.id],
         };
         closed.into_iter().for_each(|id| self.shared.close(id));
-    }
-}
-
-impl<M: CausalLm, R> Sequence<M, R> {
-    /// Tokens that it holds.
-    pub(crate) fn len(&self) -> usize {
-        self.tokens.borrow().len()
     }
 }
 

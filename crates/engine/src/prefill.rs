@@ -34,11 +34,10 @@ pub(crate) async fn prefill<M: CausalLm + 'static, R: Runtime + 'static>(
 ) -> Result<Prefilled<M, R>, ModelError> {
     let tokens = plan.tokens;
     // Scores need every row, so a prompt that is scored is read from its first token.
-    let sequence = match score {
-        Some(_) => batcher.open().await,
+    let (sequence, n_kept) = match score {
+        Some(_) => (batcher.open().await, 0),
         None => batcher.open_for(tokens).await,
     };
-    let n_kept = sequence.len();
     let mut logits = Vec::new();
     // The last token's row predicts what comes after the prompt.
     let n_fed = tokens.len() - usize::from(!plan.is_continued);

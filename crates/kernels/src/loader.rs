@@ -49,10 +49,11 @@ impl WeightMemory {
     /// # Panics
     /// Every matrix has been asked for.
     pub fn next_matrix(&mut self) -> Result<MatrixLoader, KernelError> {
+        let layout = *self.left.front().expect("a matrix is left");
         if self.buffers.is_empty() {
             self.buffers = self.allocate();
         }
-        let layout = self.left.pop_front().expect("a matrix is left");
+        self.left.pop_front();
         MatrixLoader::new(layout, self.buffers.pop_front(), &self.device)
     }
 
@@ -68,9 +69,6 @@ impl WeightMemory {
                 break;
             }
             n_words.push(layout.n_words());
-        }
-        if n_words.is_empty() {
-            return VecDeque::new();
         }
         WordBuffer::on_gpu(&n_words, &self.device).map_or_else(VecDeque::new, VecDeque::from)
     }

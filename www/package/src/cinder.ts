@@ -1,5 +1,6 @@
 import { Connection, STREAM_WINDOW, type CallHooks, type WorkerLike } from "./connection.js";
-import { abortReason, completionError, CompletionError } from "./errors.js";
+import { abortReason, orAborted } from "./abort.js";
+import { completionError, CompletionError } from "./errors.js";
 import { answerFetch } from "./fetch.js";
 import type { BatchLimits, WireModel } from "./messages.js";
 import { snapshot } from "./snapshot.js";
@@ -230,21 +231,6 @@ export class Cinder {
     } finally {
       for (const [model, reporter] of this.#reporters) if (reporter === call) this.#reporters.delete(model);
     }
-  }
-}
-
-/** What the promise gives, unless the signal is aborted first. */
-async function orAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return promise;
-  let abort = (): void => undefined;
-  const aborted = new Promise<never>((_, reject) => {
-    abort = () => reject(abortReason(signal));
-    signal.addEventListener("abort", abort, { once: true });
-  });
-  try {
-    return await Promise.race([promise, aborted]);
-  } finally {
-    signal.removeEventListener("abort", abort);
   }
 }
 

@@ -1,4 +1,5 @@
-import { abortReason, completionError, CompletionError, type ErrorBody } from "./errors.js";
+import { abortReason } from "./abort.js";
+import { completionError, CompletionError, type ErrorBody } from "./errors.js";
 import type { Call, Reply, Request, Results } from "./messages.js";
 import { CompletionStream } from "./stream.js";
 import type { Completion, CompletionChunk, LoadProgress, ModelInfo } from "./types.js";

@@ -92,14 +92,6 @@ export function completionError(code: LocalErrorCode, message: string, param: st
   return new CompletionError(errorBody(code, message, param));
 }
 
-/** What an aborted call rejects with: an `AbortError`, whose `cause` is the signal's reason where that is another. */
-export function abortReason(signal?: AbortSignal): DOMException {
-  const reason: unknown = signal?.reason;
-  if (reason instanceof DOMException && reason.name === "AbortError") return reason;
-  const error = new DOMException("The operation was aborted.", "AbortError");
-  return reason === undefined ? error : Object.defineProperty(error, "cause", { value: reason });
-}
-
 /** Tells a body that crossed the worker boundary from any other thrown value. */
 export function isErrorBody(value: unknown): value is ErrorBody {
   return (

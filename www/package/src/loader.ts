@@ -1,4 +1,5 @@
-import { abortReason, errorBody, type ErrorBody } from "./errors.js";
+import { abortReason, orAborted } from "./abort.js";
+import { errorBody, type ErrorBody } from "./errors.js";
 import type { WireModel } from "./messages.js";
 import type { LoadProgress, ModelInfo } from "./types.js";
 
@@ -42,11 +43,9 @@ export class ModelLoader {
     const load = this.#loading.get(model.id) ?? this.#begin(model);
     const listener = (progress: LoadProgress): void => onProgress(progress); // Its own object: two calls may share a function.
     load.listeners.add(listener);
-    const gaveUp = rejectOnAbort(signal);
     try {
-      return await Promise.race([load.promise, gaveUp.promise]);
+      return await orAborted(load.promise, signal);
     } finally {
-      gaveUp.forget();
       load.listeners.delete(listener);
       if (load.listeners.size === 0) this.#stop(model.id, load, abortReason());
     }
@@ -97,14 +96,4 @@ export class ModelLoader {
 
 function gone(id: string, what: string): ErrorBody {
   return errorBody("model_not_found", `Model ${JSON.stringify(id)} was ${what} while it was loaded.`, "model");
-}
-
-function rejectOnAbort(signal: AbortSignal): { promise: Promise<never>; forget: () => void } {
-  let forget = (): void => undefined;
-  const promise = new Promise<never>((_, reject) => {
-    const abort = (): void => reject(signal.reason as Error);
-    signal.addEventListener("abort", abort, { once: true });
-    forget = () => signal.removeEventListener("abort", abort);
-  });
-  return { promise, forget };
 }

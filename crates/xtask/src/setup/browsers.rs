@@ -121,9 +121,7 @@ impl Facts {
         };
         find_program(self.programs).or_else(on_mac)
     }
-}
 
-impl Facts {
     fn is_new_enough(&self, path: &Path) -> Result<bool> {
         let text = capture(Command::new(path).arg("--version"))?;
         let version = major_version(&text)
