@@ -216,7 +216,8 @@ function suite(name) {
       const [kept, fresh] = outcome.stats;
       assert.equal(kept.hits, 2);
       assert.ok(kept.savedTokens >= 80 && kept.keptTokens > 40 && kept.keptBytes > 0, JSON.stringify(kept));
-      assert.deepEqual(fresh, { hits: 0, savedTokens: 0, keptTokens: 0, keptBytes: 0 });
+      assert.deepEqual(fresh, { hits: 0, savedTokens: 0, keptTokens: 0, keptBytes: 0, kvBytes: 0 });
+      assert.ok(kept.kvBytes >= kept.keptBytes, JSON.stringify(kept));
     });
   }
 

@@ -32,7 +32,7 @@ async function buildTypes() {
 async function buildTests() {
   await rm(at(".test-out"), { recursive: true, force: true });
   const tests = (await readdir(at("test"))).filter((name) => name.endsWith(".test.ts"));
-  await build({ ...shared, entryPoints: tests.map((name) => `test/${name}`), outdir: ".test-out", platform: "node", outExtension: { ".js": ".mjs" }, sourcemap: "inline" });
+  await build({ ...shared, entryPoints: tests.map((name) => `test/${name}`), outdir: ".test-out", platform: "node", external: ["typescript", "fast-check"], outExtension: { ".js": ".mjs" }, sourcemap: "inline" });
 }
 
 await (process.argv.includes("--tests") ? buildTests() : buildPackage());

@@ -17,8 +17,9 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use cinderlm_models::{CausalLm, Feed, LogitsFor, ModelError, SequenceId};
 
-use crate::prefix::{PrefixCache, PrefixStats};
+use crate::prefix::{PrefixCache, PrefixStats, Scope};
 use crate::runtime::Runtime;
+use crate::seats::Seats;
 
 /// Names a request; feeds of one request fail together.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,6 +41,8 @@ struct Shared<M, R> {
     limits: BatchLimits,
     desk: RefCell<Desk>,
     prefixes: RefCell<PrefixCache>,
+    /// Those who use sequences; the room that they leave is for what is kept.
+    seats: Rc<Seats>,
     step: RefCell<Option<Step>>,
     wakers: Arc<Wakers>,
     n_requests: Cell<u64>,
@@ -91,7 +94,13 @@ impl Asked {
 impl<M: CausalLm + 'static, R: Runtime + 'static> Batcher<M, R> {
     /// Steps of `model`; prompts take up to `prompt_rows` rows of each. Sequences of up to `prefix_tokens` in all are kept for prompts that
     /// begin as they do.
-    pub(crate) fn new(model: M, runtime: R, prompt_rows: usize, prefix_tokens: usize) -> Self {
+    pub(crate) fn new(
+        model: M,
+        runtime: R,
+        seats: Rc<Seats>,
+        prompt_rows: usize,
+        prefix_tokens: usize,
+    ) -> Self {
         let max_rows = model.max_step_tokens();
         let prompt_rows = prompt_rows.min(max_rows / 2).max(1);
         let limits = BatchLimits {
@@ -106,6 +115,7 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Batcher<M, R> {
                 limits,
                 desk: RefCell::default(),
                 prefixes: RefCell::new(PrefixCache::new(prefix_tokens)),
+                seats,
                 step: RefCell::default(),
                 wakers: Arc::default(),
                 n_requests: Cell::default(),
@@ -126,24 +136,24 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Batcher<M, R> {
     }
 
     /// Starts an empty sequence.
-    pub(crate) async fn open(&self) -> Sequence<M, R> {
+    pub(crate) async fn open(&self, scope: &Scope) -> Sequence<M, R> {
         let id = self.with_model(CausalLm::open).await;
-        self.own(id, Some(Vec::new()))
+        self.own(id, scope, Some(Vec::new()))
     }
 
-    /// Starts a sequence that holds as much of a prompt's beginning as is kept, which may be nothing, but never all of it. Gives the
-    /// number of tokens too.
-    pub(crate) async fn open_for(&self, prompt: &[u32]) -> (Sequence<M, R>, usize) {
+    /// Starts a sequence that holds as much of a prompt's beginning as is kept for its scope, which may be nothing, but never all of it.
+    /// Gives the number of tokens too.
+    pub(crate) async fn open_for(&self, scope: &Scope, prompt: &[u32]) -> (Sequence<M, R>, usize) {
         let prefixes = &self.shared.prefixes;
         let begun = self.with_model(|model| {
-            let (from, n) = prefixes.borrow_mut().find(prompt)?;
+            let (from, n) = prefixes.borrow_mut().find(scope, prompt)?;
             let id = model.fork_at(from, n).ok()?;
             prefixes.borrow_mut().count_hit(n);
             Some((id, n))
         });
         match begun.await {
-            Some((id, n)) => (self.own(id, Some(prompt[..n].to_vec())), n),
-            None => (self.open().await, 0),
+            Some((id, n)) => (self.own(id, scope, Some(prompt[..n].to_vec())), n),
+            None => (self.open(scope).await, 0),
         }
     }
 
@@ -151,7 +161,20 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Batcher<M, R> {
     pub(crate) async fn fork(&self, from: &Sequence<M, R>) -> Result<Sequence<M, R>, ModelError> {
         let id = self.with_model(|model| model.fork(from.id)).await?;
         // Of the choices of a prompt, the one that has its own sequence is kept: they differ in their ends only.
-        Ok(self.own(id, None))
+        Ok(self.own(id, &from.scope, None))
+    }
+
+    /// Gives up what is kept where those who are seated now may need the room.
+    pub(crate) fn make_room(&self) {
+        let shared = &self.shared;
+        let closed = (shared.prefixes.borrow_mut()).shrink(shared.seats.n_free_tokens());
+        closed.into_iter().for_each(|id| shared.close(id));
+    }
+
+    /// Bytes of the keys and values that the model holds, unless a step uses it just now.
+    pub(crate) fn kv_bytes(&self) -> Option<u64> {
+        let model = self.shared.model.try_borrow().ok()?;
+        Some(model.kv_bytes())
     }
 
     /// What the kept sequences have been good for.
@@ -205,9 +228,10 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Batcher<M, R> {
         .await
     }
 
-    fn own(&self, id: SequenceId, tokens: Option<Vec<u32>>) -> Sequence<M, R> {
+    fn own(&self, id: SequenceId, scope: &Scope, tokens: Option<Vec<u32>>) -> Sequence<M, R> {
         Sequence {
             id,
+            scope: Rc::clone(scope),
             tokens: tokens.map(RefCell::new),
             shared: Rc::clone(&self.shared),
         }
@@ -404,18 +428,30 @@ impl<M: CausalLm, R> Drop for Ticket<M, R> {
 /// A sequence of the model. Dropping it frees its memory, unless it is kept for prompts that begin as it does.
 pub(crate) struct Sequence<M: CausalLm, R> {
     id: SequenceId,
+    scope: Scope,
     /// Those that were fed and answered, of a sequence that is to be kept; the model may hold more of one that was given up.
     tokens: Option<RefCell<Vec<u32>>>,
     shared: Rc<Shared<M, R>>,
 }
 
+impl<M: CausalLm, R> Sequence<M, R> {
+    /// Drops the sequence such that it is kept, if there is room; it holds these tokens.
+    pub(crate) fn set_aside(mut self, tokens: impl FnOnce() -> Vec<u32>) {
+        self.tokens.get_or_insert_with(|| RefCell::new(tokens()));
+    }
+}
+
 impl<M: CausalLm, R> Drop for Sequence<M, R> {
     fn drop(&mut self) {
+        let shared = &self.shared;
         let closed = match &self.tokens {
-            Some(tokens) => (self.shared.prefixes.borrow_mut()).keep(self.id, tokens.take()),
+            Some(tokens) => {
+                let (scope, n_free) = (Rc::clone(&self.scope), shared.seats.n_free_tokens());
+                (shared.prefixes.borrow_mut()).keep(self.id, scope, tokens.take(), n_free)
+            }
             None => vec![self.id],
         };
-        closed.into_iter().for_each(|id| self.shared.close(id));
+        closed.into_iter().for_each(|id| shared.close(id));
     }
 }
 

@@ -75,8 +75,7 @@ pub(crate) struct ChoiceRun {
     n_top: Option<u8>,
     is_ranked: bool,
     text_offset: u32,
-    last_token: u32,
-    n_tokens: u64,
+    tokens: Vec<u32>,
     sum_logprob: f64,
     /// The model's own logits of the step, kept where they are needed after sampling has used them up.
     own_logits: Vec<f32>,
@@ -92,21 +91,20 @@ impl ChoiceRun {
             n_top: config.n_top,
             is_ranked: config.is_ranked,
             text_offset: config.text_offset,
-            last_token: 0,
-            n_tokens: 0,
+            tokens: Vec::new(),
             sum_logprob: 0.0,
             own_logits: Vec::new(),
         }
     }
 
-    /// The token to feed before the next step; meaningless before the first.
-    pub(crate) fn last_token(&self) -> u32 {
-        self.last_token
+    /// The tokens that were generated; the last is to be fed before the next step.
+    pub(crate) fn tokens(&self) -> &[u32] {
+        &self.tokens
     }
 
     /// The mean log-probability of the generated tokens in the model's own distribution. Only for ranked choices.
     pub(crate) fn mean_logprob(&self) -> f64 {
-        self.sum_logprob / self.n_tokens.max(1) as f64
+        self.sum_logprob / self.tokens.len().max(1) as f64
     }
 
     /// Takes one step: draws the next token from `logits`, which are used up. Once the returned delta has a finish reason the choice
@@ -121,8 +119,7 @@ impl ChoiceRun {
             self.own_logits.extend_from_slice(logits);
         }
         let token = self.sampler.sample(logits)?;
-        self.last_token = token;
-        self.n_tokens += 1;
+        self.tokens.push(token);
         let own = LogProbabilities::new(&self.own_logits);
         self.sum_logprob += own.logprob(token).unwrap_or(0.0);
 
@@ -140,7 +137,7 @@ impl ChoiceRun {
             .hold_back
             .push(&text, entry, self.decoder.is_pending())
             .into();
-        if delta.finish_reason.is_none() && self.n_tokens >= self.max_tokens {
+        if delta.finish_reason.is_none() && self.tokens.len() as u64 >= self.max_tokens {
             delta.append(self.finish(FinishReason::Length));
         }
         Ok(delta)

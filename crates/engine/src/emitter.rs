@@ -59,6 +59,11 @@ impl<'a> Emitter<'a> {
         self.sink.send(choice, chunk).await;
     }
 
+    /// Whether the consumer takes nothing for now.
+    pub(crate) fn is_resting(&self) -> bool {
+        self.sink.is_resting()
+    }
+
     /// Sends what is left, and on the last chunk the totals.
     pub(crate) async fn finish(&self, meter: &Meter) {
         let extra = Extra {

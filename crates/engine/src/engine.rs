@@ -12,9 +12,9 @@ use crate::emitter::{Emitter, Header};
 use crate::generation::Generation;
 use crate::meter::Meter;
 use crate::plan::{ModelLimits, Plan};
-use crate::prefix::PrefixStats;
+use crate::prefix::{PrefixStats, Scope};
 use crate::runtime::Runtime;
-use crate::seats::Seats;
+use crate::seats::{SeatLimits, Seats};
 use crate::stream::{ChunkSink, CompletionStream};
 
 /// When to try again if the queue is full: about as long as a short completion takes.
@@ -39,8 +39,11 @@ pub struct EngineOptions {
     pub prefill_rows: usize,
     /// Choices that are generated at a time, over all requests, at least 1. The others wait, first come first served.
     pub max_batch: usize,
-    /// Tokens of sequences that are kept after their requests, so that a prompt that begins as one of them does is read from where they
-    /// part. 0 keeps none.
+    /// Tokens whose keys and values the model holds: those that the choices which are generated may come to, and those of sequences that
+    /// are kept. A choice waits until there is room for its prompt and `max_tokens`; one that is alone may have more.
+    pub kv_tokens: usize,
+    /// Of these, tokens of sequences that are kept after their requests, so that a prompt that begins as one of them does is read from
+    /// where they part. 0 keeps none.
     pub prefix_tokens: usize,
     /// Requests that may wait; one more is refused with `queue_full`.
     pub max_queue: usize,
@@ -51,10 +54,19 @@ impl Default for EngineOptions {
         Self {
             prefill_rows: 64,
             max_batch: 16,
+            kv_tokens: usize::MAX,
             prefix_tokens: 0,
             max_queue: 64,
         }
     }
+}
+
+/// What a caller says beside its request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CallOptions {
+    /// Names those who share what is kept of earlier requests. From how fast a prompt is read its caller can tell that one like it was read
+    /// before, so those who must not learn of each other need scopes of their own.
+    pub cache_scope: String,
 }
 
 /// Answers completion requests with one model.
@@ -90,14 +102,19 @@ impl<M: CausalLm + 'static, R: Runtime + Clone + 'static> Engine<M, R> {
             vocab_size: model.vocab_size(),
             context_length: model.context_length(),
         };
+        let seats = Seats::new(SeatLimits {
+            n_seats: options.max_batch,
+            n_tokens: options.kv_tokens,
+        });
         let shared = Shared {
             batcher: Batcher::new(
                 model,
                 runtime.clone(),
+                Rc::clone(&seats),
                 options.prefill_rows,
                 options.prefix_tokens,
             ),
-            seats: Seats::new(options.max_batch),
+            seats,
             n_waiting: Rc::default(),
             limits,
             tokenizer,
@@ -117,8 +134,22 @@ impl<M: CausalLm + 'static, R: Runtime + Clone + 'static> Engine<M, R> {
     /// The stream ends with an error where the contract has one: the request asks for what this model cannot do or hold, or a step
     /// of the model fails. Other requests are not disturbed.
     pub fn complete(&self, request: CompletionRequest) -> CompletionStream {
+        self.complete_for(request, &CallOptions::default())
+    }
+
+    /// [`complete`](Self::complete) for a caller with options.
+    pub fn complete_for(
+        &self,
+        request: CompletionRequest,
+        options: &CallOptions,
+    ) -> CompletionStream {
         let shared = Rc::clone(&self.shared);
-        CompletionStream::new(|sink| async move { shared.drive(&request, &sink).await })
+        let scope = Scope::from(options.cache_scope.as_str());
+        let meter = Meter::new(shared.runtime.now_millis());
+        let meter = Rc::new(RefCell::new(meter));
+        CompletionStream::new(Rc::clone(&meter), |sink| async move {
+            shared.drive(&request, &scope, &meter, &sink).await
+        })
     }
 
     /// The tokenizer of the model's vocabulary.
@@ -129,6 +160,12 @@ impl<M: CausalLm + 'static, R: Runtime + Clone + 'static> Engine<M, R> {
     /// What responses say about the model.
     pub fn identity(&self) -> &Identity {
         &self.shared.identity
+    }
+
+    /// Bytes of the keys and values that the model holds, of choices that are generated and of kept sequences; `None` while a step uses
+    /// the model.
+    pub fn kv_bytes(&self) -> Option<u64> {
+        self.shared.batcher.kv_bytes()
     }
 
     /// What kept sequences have been good for.
@@ -164,10 +201,11 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Shared<M, R> {
     async fn drive(
         &self,
         request: &CompletionRequest,
+        scope: &Scope,
+        meter: &RefCell<Meter>,
         sink: &ChunkSink,
     ) -> Result<(), CompletionError> {
         let runtime = &self.runtime;
-        let meter = RefCell::new(Meter::new(runtime.now_millis()));
         let header = self.header();
         let plan = Plan::new(request, self.limits, &self.tokenizer, || {
             runtime.random_seed()
@@ -176,13 +214,14 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Shared<M, R> {
         let emitter = Emitter::new(sink, header, request, n_choices);
         let generation = Generation {
             id: self.batcher.request(),
-            place: Cell::new(Some(self.enter_queue()?)),
+            place: Cell::new(Some(self.enter_queue(&plan)?)),
+            scope,
             batcher: &self.batcher,
             seats: &self.seats,
             tokenizer: &self.tokenizer,
             runtime,
             plan: &plan,
-            meter: &meter,
+            meter,
             emitter: &emitter,
         };
         generation.run().await?;
@@ -192,9 +231,10 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Shared<M, R> {
     }
 
     /// A place among the requests that wait for their first seat.
-    fn enter_queue(&self) -> Result<QueuePlace, CompletionError> {
+    fn enter_queue(&self, plan: &Plan) -> Result<QueuePlace, CompletionError> {
         let (n_waiting, max) = (self.n_waiting.get(), self.options.max_queue);
-        if self.seats.are_taken() && n_waiting >= max {
+        let n_tokens = (plan.prompts.first()).map_or(0, |prompt| plan.n_tokens(prompt));
+        if self.seats.are_taken_for(n_tokens) && n_waiting >= max {
             let message = format!("{n_waiting} requests wait for the model, the most that may");
             let error = CompletionError::new(ErrorCode::QueueFull, message);
             return Err(error.with_retry_after(RETRY_AFTER_SECONDS));

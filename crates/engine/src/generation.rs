@@ -1,13 +1,16 @@
 //! One request, from its prompts to its last token.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 
 use cinderlm_models::{CausalLm, LogitsFor, ModelError};
-use cinderlm_protocol::{CompletionError, FinishReason};
+use cinderlm_protocol::{Choice, CompletionError, FinishReason};
 use cinderlm_sampler::LogProbabilities;
 use cinderlm_tokenizer::Tokenizer;
-use futures::future::try_join_all;
+use futures::future::{Either, select, try_join_all};
 
 use crate::batch::{Batcher, RequestId, Sequence};
 use crate::choice::{ChoiceRun, Delta};
@@ -18,6 +21,7 @@ use crate::logprobs::TokenEntry;
 use crate::meter::Meter;
 use crate::plan::Plan;
 use crate::prefill::{PrefillPlan, Prefilled, prefill};
+use crate::prefix::Scope;
 use crate::prompt::PromptTokens;
 use crate::runtime::Runtime;
 use crate::seats::{Seat, Seats};
@@ -28,6 +32,7 @@ pub(crate) struct Generation<'a, M, R> {
     pub(crate) id: RequestId,
     /// Its place in the queue, until it has a seat.
     pub(crate) place: Cell<Option<QueuePlace>>,
+    pub(crate) scope: &'a Scope,
     pub(crate) batcher: &'a Batcher<M, R>,
     pub(crate) seats: &'a Rc<Seats>,
     pub(crate) tokenizer: &'a Tokenizer,
@@ -43,6 +48,7 @@ struct ReadPrompt<'a, M: CausalLm, R> {
     prompt: &'a PromptTokens,
     /// What every choice begins with.
     echo: Delta,
+    /// Until the last candidate has begun. Nothing if it was given up meanwhile.
     prefilled: RefCell<Option<Rc<Prefilled<M, R>>>>,
     /// Candidates that have not begun.
     n_left: Cell<u32>,
@@ -53,10 +59,17 @@ struct ReadPrompt<'a, M: CausalLm, R> {
 /// A choice on its way.
 struct Candidate<M: CausalLm, R> {
     run: ChoiceRun,
-    sequence: Sequence<M, R>,
-    /// The logits of its first step, which the prompt has left.
-    first_logits: Option<Vec<f32>>,
+    /// Nothing while it rests and has left its place to another.
+    place: Option<Place<M, R>>,
+}
+
+/// What a choice has of the model.
+struct Place<M: CausalLm, R> {
+    /// Dropped first: what the sequence has room for then is free to keep it.
     _seat: Seat,
+    sequence: Sequence<M, R>,
+    /// The logits of its next step, where reading the prompt has left them.
+    logits: Option<Vec<f32>>,
 }
 
 impl<M: CausalLm + 'static, R: Runtime + 'static> Generation<'_, M, R> {
@@ -71,7 +84,7 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Generation<'_, M, R> {
     async fn answer(&self, index: u32, prompt: &PromptTokens) -> Result<(), CompletionError> {
         let is_scored = self.plan.echo && self.plan.n_top.is_some();
         let seat = match self.plan.max_tokens > 0 || is_scored {
-            true => Some(self.take_seat().await),
+            true => Some(self.take_seat(prompt).await),
             false => None,
         };
         let (echo, prefilled) = self.read(prompt, seat.is_some()).await?;
@@ -96,8 +109,9 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Generation<'_, M, R> {
         }
     }
 
-    async fn take_seat(&self) -> Seat {
-        let seat = self.seats.take().await;
+    async fn take_seat(&self, prompt: &PromptTokens) -> Seat {
+        let seat = self.seats.take(self.plan.n_tokens(prompt)).await;
+        self.batcher.make_room();
         drop(self.place.take());
         self.meter.borrow_mut().begin(self.runtime.now_millis());
         seat
@@ -123,6 +137,7 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Generation<'_, M, R> {
             let score = scored.map(|n_top| scorer(prompt, self.tokenizer, n_top, entries));
             let plan = PrefillPlan {
                 request: self.id,
+                scope: self.scope,
                 tokens: &prompt.ids,
                 is_continued,
             };
@@ -148,21 +163,46 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Generation<'_, M, R> {
 
     /// Sends a choice as it is generated.
     async fn send(&self, read: &ReadPrompt<'_, M, R>, number: u32) -> Result<(), CompletionError> {
-        let mut candidate = Some(self.begin(read, number).await?);
+        let mut candidate = self.begin(read, number).await?;
         let mut delta = read.echo.clone();
         loop {
-            if delta.finish_reason.is_some() {
-                candidate = None; // The model need not wait for the consumer.
-            }
-            if !delta.is_empty() {
-                let choice = self.plan.choice(read.index, number, delta);
+            let has_ended = delta.finish_reason.is_some();
+            let (is_empty, choice) = (
+                delta.is_empty(),
+                self.plan.choice(read.index, number, delta),
+            );
+            if has_ended {
+                drop(candidate); // The model need not wait for the consumer.
                 self.emitter.choice(choice).await;
-            }
-            let Some(candidate) = &mut candidate else {
                 return Ok(());
-            };
-            delta = self.advance(candidate).await?;
+            }
+            if !is_empty {
+                self.offer(read, &mut candidate, choice).await;
+            }
+            delta = self.advance(read, &mut candidate).await?;
         }
+    }
+
+    /// Sends a part of a choice. If the consumer rests and somebody waits for a seat, the choice leaves its own.
+    async fn offer(&self, read: &ReadPrompt<'_, M, R>, own: &mut Candidate<M, R>, choice: Choice) {
+        let taken = pin!(self.emitter.choice(choice));
+        let wanted = pin!(poll_fn(|context| match self.emitter.is_resting() {
+            true => self.seats.poll_wanted(context),
+            false => Poll::Pending,
+        }));
+        let Either::Right(((), taken)) = select(taken, wanted).await else {
+            return;
+        };
+        if let Some(Place {
+            _seat, sequence, ..
+        }) = own.place.take()
+        {
+            drop(_seat);
+            let n_fed = own.run.tokens().len().saturating_sub(1);
+            sequence.set_aside(|| [&read.prompt.ids, &own.run.tokens()[..n_fed]].concat());
+        }
+        drop(read.prefilled.take());
+        taken.await;
     }
 
     /// Generates all candidates and sends the likeliest, best first.
@@ -171,7 +211,7 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Generation<'_, M, R> {
             let mut candidate = self.begin(read, number).await?;
             let mut whole = read.echo.clone();
             while whole.finish_reason.is_none() {
-                whole.append(self.advance(&mut candidate).await?);
+                whole.append(self.advance(read, &mut candidate).await?);
             }
             Ok((candidate.run.mean_logprob(), whole))
         });
@@ -193,30 +233,65 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Generation<'_, M, R> {
     ) -> Result<Candidate<M, R>, CompletionError> {
         let seat = match read.seat.take() {
             Some(seat) => seat,
-            None => self.take_seat().await,
+            None => {
+                if (self.seats).are_taken_for(self.plan.n_tokens(read.prompt)) {
+                    // Who waits holds nothing; what is kept for prompts like it may still be there later.
+                    drop(read.prefilled.take());
+                }
+                self.take_seat(read.prompt).await
+            }
         };
         let prefilled = self.share(read).await.map_err(model_failure)?;
         let sampler = self.plan.sampler(read.index, number);
         let config = self.plan.choice_config(read.prompt);
         Ok(Candidate {
             run: ChoiceRun::new(sampler, config),
-            sequence: prefilled.sequence,
-            first_logits: Some(prefilled.logits),
-            _seat: seat,
+            place: Some(Place {
+                _seat: seat,
+                sequence: prefilled.sequence,
+                logits: Some(prefilled.logits),
+            }),
         })
+    }
+
+    /// Takes a place again for a choice that left its own.
+    async fn resume(
+        &self,
+        read: &ReadPrompt<'_, M, R>,
+        run: &ChoiceRun,
+    ) -> Result<Place<M, R>, ModelError> {
+        let seat = self.take_seat(read.prompt).await;
+        let tokens = [&read.prompt.ids, run.tokens()].concat();
+        let prefilled = self.reread(&tokens).await?;
+        Ok(Place {
+            _seat: seat,
+            sequence: prefilled.sequence,
+            logits: Some(prefilled.logits),
+        })
+    }
+
+    /// Feeds what was fed before to a sequence of its own.
+    async fn reread(&self, tokens: &[u32]) -> Result<Prefilled<M, R>, ModelError> {
+        let plan = PrefillPlan {
+            request: self.id,
+            scope: self.scope,
+            tokens,
+            is_continued: true,
+        };
+        prefill(self.batcher, plan, None::<fn(u32, &[f32])>).await
     }
 
     /// The prompt for one more candidate. The last takes the prompt's own sequence: a request for one choice never forks.
     async fn share(&self, read: &ReadPrompt<'_, M, R>) -> Result<Prefilled<M, R>, ModelError> {
         let n_left = read.n_left.get().saturating_sub(1);
         read.n_left.set(n_left);
-        let kept = match n_left {
-            0 => read.prefilled.take(),
-            _ => read.prefilled.borrow().clone(),
+        let kept = read.prefilled.borrow().clone();
+        let shared = match kept {
+            Some(shared) => shared,
+            None => Rc::new(self.reread(&read.prompt.ids).await?),
         };
-        let shared = kept.ok_or_else(|| ModelError::Execution {
-            message: "a prompt has more candidates than were counted".to_owned(),
-        })?;
+        let kept = (n_left > 0).then(|| Rc::clone(&shared));
+        read.prefilled.replace(kept);
         // One that still waits for its fork holds the prompt too: the last then forks as the others did.
         match Rc::try_unwrap(shared) {
             Ok(own) => Ok(own),
@@ -228,19 +303,28 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Generation<'_, M, R> {
     }
 
     /// Steps the model until the choice has something to say.
-    async fn advance(&self, candidate: &mut Candidate<M, R>) -> Result<Delta, CompletionError> {
-        let run = &mut candidate.run;
+    async fn advance(
+        &self,
+        read: &ReadPrompt<'_, M, R>,
+        candidate: &mut Candidate<M, R>,
+    ) -> Result<Delta, CompletionError> {
+        let Candidate { run, place } = candidate;
+        let place = match place {
+            Some(place) => place,
+            None => place.insert(self.resume(read, run).await.map_err(model_failure)?),
+        };
         loop {
             let started = self.runtime.now_millis();
-            let is_first = candidate.first_logits.is_some();
-            let mut logits = match candidate.first_logits.take() {
-                Some(logits) => logits,
-                None => {
-                    let token = [run.last_token()];
-                    let (sequence, last) = (&candidate.sequence, LogitsFor::Last);
-                    let fed = self.batcher.feed(self.id, sequence, &token, last).await;
+            let is_first = run.tokens().is_empty();
+            let mut logits = match (place.logits.take(), run.tokens()) {
+                (None, [.., token]) => {
+                    let (sequence, last) = (&place.sequence, LogitsFor::Last);
+                    let fed = (self.batcher)
+                        .feed(self.id, sequence, &[*token], last)
+                        .await;
                     fed.map_err(model_failure)?
                 }
+                (logits, _) => logits.unwrap_or_default(),
             };
             let delta = run
                 .accept(self.tokenizer, &mut logits)

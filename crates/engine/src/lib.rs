@@ -7,7 +7,8 @@
 //! What happens to a request, in order of files: `plan` and `prompt` validate it against the model and turn its prompts into ids;
 //! `generation` runs its prompts and choices side by side, once `seats` has room for them; `prefill` reads a prompt in pieces; `choice`
 //! is one choice's state, which takes logits and gives text by way of `hold_back` and `stop`; `batch` joins what all of them, in all
-//! requests, ask of the model into steps; `emitter` makes chunks, which `stream` hands over one at a time.
+//! requests, ask of the model into steps; `emitter` makes chunks, which `stream` hands over one at a time. What a request leaves in the
+//! model is kept by `prefix`.
 //!
 //! The engine knows no tensors, no files and no browser. It runs on one thread, and nothing in it blocks.
 
@@ -34,11 +35,11 @@ mod stream;
 pub mod testing;
 
 pub use collect::collect;
-pub use engine::{Engine, EngineOptions, Identity};
+pub use engine::{CallOptions, Engine, EngineOptions, Identity};
 pub use failure::{
     gguf_failure, metadata_failure, model_failure, source_failure, tokenizer_failure,
 };
 pub use loader::{load_tokenizer, system_fingerprint, vocabulary_config};
 pub use prefix::PrefixStats;
 pub use runtime::Runtime;
-pub use stream::CompletionStream;
+pub use stream::{CompletionStream, StreamHandle};

@@ -90,6 +90,12 @@ impl Plan {
         delta.into_choice(prompt_index * self.n + number, self.n_top)
     }
 
+    /// Tokens that the sequence of one choice may come to.
+    pub(crate) fn n_tokens(&self, prompt: &PromptTokens) -> usize {
+        let max_tokens = usize::try_from(self.max_tokens).unwrap_or(usize::MAX);
+        prompt.ids.len().saturating_add(max_tokens)
+    }
+
     /// What the choices of a prompt have in common.
     pub(crate) fn choice_config(&self, prompt: &PromptTokens) -> ChoiceConfig {
         ChoiceConfig {

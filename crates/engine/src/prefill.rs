@@ -5,6 +5,7 @@ use std::ops::Range;
 use cinderlm_models::{CausalLm, LogitsFor, ModelError};
 
 use crate::batch::{Batcher, RequestId, Sequence};
+use crate::prefix::Scope;
 use crate::runtime::Runtime;
 
 /// A prompt that the model has read.
@@ -19,6 +20,8 @@ pub(crate) struct Prefilled<M: CausalLm, R> {
 pub(crate) struct PrefillPlan<'a> {
     /// Whose prompt it is.
     pub(crate) request: RequestId,
+    /// Who may learn of it.
+    pub(crate) scope: &'a Scope,
     /// The prompt's ids, at least one.
     pub(crate) tokens: &'a [u32],
     /// Whether tokens will be generated after it.
@@ -35,8 +38,8 @@ pub(crate) async fn prefill<M: CausalLm + 'static, R: Runtime + 'static>(
     let tokens = plan.tokens;
     // Scores need every row, so a prompt that is scored is read from its first token.
     let (sequence, n_kept) = match score {
-        Some(_) => (batcher.open().await, 0),
-        None => batcher.open_for(tokens).await,
+        Some(_) => (batcher.open(plan.scope).await, 0),
+        None => batcher.open_for(plan.scope, tokens).await,
     };
     let mut logits = Vec::new();
     // The last token's row predicts what comes after the prompt.

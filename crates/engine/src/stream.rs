@@ -7,24 +7,33 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use cinderlm_protocol::{Choice, Chunk, CompletionError};
+use cinderlm_protocol::{Choice, Chunk, CompletionError, Timings, Usage};
 use futures::stream::{FusedStream, Stream};
+
+use crate::meter::Meter;
 
 type Driver = Pin<Box<dyn Future<Output = Result<(), CompletionError>>>>;
 type Slot = Rc<RefCell<Outgoing>>;
 
 /// The chunk that the consumer takes next.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Outgoing {
     chunk: Option<Chunk>,
     n_taken: u64,
+    /// Chunks that the consumer takes before it rests.
+    window: u64,
     /// Those who wait until it is taken.
     wakers: Vec<Waker>,
+    /// The consumer, if it waits while its window is closed.
+    consumer: Option<Waker>,
 }
 
 impl Outgoing {
+    /// Hands the chunk over, if the consumer takes any.
     fn take(&mut self) -> Option<Chunk> {
+        let window = self.window.checked_sub(1)?;
         let chunk = self.chunk.take()?;
+        self.window = window;
         self.n_taken += 1;
         self.wakers.drain(..).for_each(Waker::wake);
         Some(chunk)
@@ -35,21 +44,32 @@ impl Outgoing {
 ///
 /// Nothing runs unless the stream is polled, and each chunk is handed over before work on the next begins, so a slow consumer
 /// holds the model back. Dropping the stream stops the generation and frees its memory at once.
+///
+/// A stream that is not polled keeps what it has of the model. One that is to rest without holding up others is polled on, with a
+/// [window](Self::with_window) that lets no chunk out: each choice runs until it has something to say, and then gives its place to whoever waits for one.
+/// When it goes on, it takes a place again and reads what the model has lost.
 pub struct CompletionStream {
     driver: Option<Driver>,
     /// Why the driver ended, until the consumer knows.
     error: Option<CompletionError>,
     slot: Slot,
+    meter: Rc<RefCell<Meter>>,
 }
 
 impl CompletionStream {
-    /// The stream of what `drive` sends. An error that it returns is the stream's last item.
-    pub(crate) fn new<F, D>(drive: D) -> Self
+    /// The stream of what `drive` sends, which counts by the meter. An error that it returns is the stream's last item.
+    pub(crate) fn new<F, D>(meter: Rc<RefCell<Meter>>, drive: D) -> Self
     where
         D: FnOnce(ChunkSink) -> F,
         F: Future<Output = Result<(), CompletionError>> + 'static,
     {
-        let slot = Slot::default();
+        let slot = Rc::new(RefCell::new(Outgoing {
+            chunk: None,
+            n_taken: 0,
+            window: u64::MAX,
+            wakers: Vec::new(),
+            consumer: None,
+        }));
         let sink = ChunkSink {
             slot: Rc::clone(&slot),
         };
@@ -57,7 +77,51 @@ impl CompletionStream {
             driver: Some(Box::pin(drive(sink))),
             error: None,
             slot,
+            meter,
         }
+    }
+
+    /// Lets out only `n_chunks` until its [handle](Self::handle) allows more; then the stream is pending.
+    #[must_use]
+    pub fn with_window(self, n_chunks: u64) -> Self {
+        self.slot.borrow_mut().window = n_chunks;
+        self
+    }
+
+    /// What tells of the stream and steers it while others poll it.
+    pub fn handle(&self) -> StreamHandle {
+        StreamHandle {
+            slot: Rc::clone(&self.slot),
+            meter: Rc::clone(&self.meter),
+        }
+    }
+}
+
+/// Tells of a [`CompletionStream`] and steers it, also after it was dropped.
+#[derive(Clone, Debug)]
+pub struct StreamHandle {
+    slot: Slot,
+    meter: Rc<RefCell<Meter>>,
+}
+
+impl StreamHandle {
+    /// What the request has used so far.
+    pub fn usage(&self) -> Usage {
+        self.meter.borrow().usage()
+    }
+
+    /// How long its parts have taken so far.
+    pub fn timings(&self) -> Timings {
+        self.meter.borrow().timings()
+    }
+
+    /// Lets `n_chunks` more out of the window.
+    pub fn widen(&self, n_chunks: u64) {
+        let mut slot = self.slot.borrow_mut();
+        slot.window = slot.window.saturating_add(n_chunks);
+        let consumer = slot.consumer.take();
+        drop(slot);
+        consumer.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -72,9 +136,15 @@ impl Stream for CompletionStream {
             self.error = outcome.err();
         }
         // One choice may have spoken before another failed.
-        if let Some(chunk) = self.slot.borrow_mut().take() {
+        let mut slot = self.slot.borrow_mut();
+        if let Some(chunk) = slot.take() {
             return Poll::Ready(Some(Ok(chunk)));
         }
+        if slot.chunk.is_some() {
+            slot.consumer = Some(context.waker().clone());
+            return Poll::Pending;
+        }
+        drop(slot);
         match self.driver {
             Some(_) => Poll::Pending,
             None => Poll::Ready(self.error.take().map(Err)),
@@ -115,6 +185,11 @@ impl ChunkSink {
             slot.n_taken
         };
         self.taken(number).await;
+    }
+
+    /// Whether the consumer takes nothing for now.
+    pub(crate) fn is_resting(&self) -> bool {
+        self.slot.borrow().window == 0
     }
 
     /// Hands a whole chunk to the consumer, which must have taken all that was sent before. Ready once it has been taken.

@@ -17,7 +17,7 @@ use common::{Bench, BenchConfig, CONTEXT_LENGTH, FINGERPRINT, chunks, read_reque
 use serde_json::{Value, json};
 
 const CORPUS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/contract");
-const MIN_CASES: usize = 140;
+const MIN_CASES: usize = 220;
 const TOLERANCE: f64 = 1e-6;
 
 #[test]
@@ -78,7 +78,11 @@ fn check_case(case: &Value, scripts: &[Value]) -> Result<(), String> {
         ..BenchConfig::default()
     });
     let outcome = read_request(&case["request"]).and_then(|request| {
-        let completion = block_on(collect(bench.engine.complete(request.clone())))?;
+        let whole = CompletionRequest {
+            stream: false,
+            ..request.clone()
+        };
+        let completion = block_on(collect(bench.engine.complete(whole)))?;
         Ok((request, completion))
     });
     match (outcome, case.get("error")) {

@@ -3,9 +3,9 @@
 mod common;
 
 use cinderlm_engine::testing::block_on;
-use cinderlm_engine::{EngineOptions, PrefixStats};
+use cinderlm_engine::{CallOptions, EngineOptions, PrefixStats, collect};
 use cinderlm_models::ModelError;
-use common::{Bench, BenchConfig};
+use common::{Bench, BenchConfig, request};
 use futures::StreamExt as _;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -64,6 +64,24 @@ fn a_request_that_was_left_midway_serves_too() {
     drop(stream);
     bench.completed(fields(TEXT));
     assert_eq!(bench.engine.prefix_stats().n_hits, 1);
+}
+
+#[test]
+fn scopes_do_not_learn_of_each_other() {
+    let bench = keeping(200);
+    let ask = |scope: &str| {
+        let options = CallOptions {
+            cache_scope: scope.to_owned(),
+        };
+        let n_before = bench.probe.n_tokens_fed();
+        let stream = bench.engine.complete_for(request(fields(TEXT)), &options);
+        block_on(collect(stream)).expect("it succeeds");
+        bench.probe.n_tokens_fed() - n_before
+    };
+    let (first, again) = (ask("one"), ask("one"));
+    assert!(again < first);
+    assert_eq!(ask("another"), first);
+    assert_eq!(ask("another"), again);
 }
 
 #[test]

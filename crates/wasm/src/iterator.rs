@@ -4,14 +4,16 @@ use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
 
-use cinderlm_protocol::{CompletionError, ErrorCode};
+use cinderlm_engine::StreamHandle;
+use cinderlm_protocol::{CompletionError, ErrorCode, Timings, Usage};
 use futures::future::{AbortHandle, Abortable};
 use futures::{Stream, StreamExt};
 use js_sys::{Object, Promise, Reflect};
+use serde::Serialize;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::future_to_promise;
 
-use crate::convert::error_to_js;
+use crate::convert::{error_to_js, to_js};
 
 /// The items of a completion, already in JavaScript's terms.
 pub(crate) type Items = Pin<Box<dyn Stream<Item = Result<JsValue, CompletionError>>>>;
@@ -22,6 +24,14 @@ pub(crate) type Items = Pin<Box<dyn Stream<Item = Result<JsValue, CompletionErro
 #[wasm_bindgen]
 pub struct CompletionIterator {
     state: Rc<RefCell<State>>,
+    handle: StreamHandle,
+}
+
+/// What a completion has used and how long that took.
+#[derive(Serialize)]
+struct Report {
+    usage: Usage,
+    timings: Timings,
 }
 
 enum State {
@@ -82,7 +92,26 @@ impl CompletionIterator {
     pub fn async_iterator(&self) -> CompletionIterator {
         Self {
             state: Rc::clone(&self.state),
+            handle: self.handle.clone(),
         }
+    }
+
+    /// Lets a stream that was given a window have `count` chunks more.
+    pub fn widen(&self, count: u32) {
+        self.handle.widen(count.into());
+    }
+
+    /// What the completion has used so far and how long that took, whether it goes on or has ended: `{ usage, timings }`.
+    ///
+    /// # Errors
+    /// `internal`.
+    #[wasm_bindgen(unchecked_return_type = "{ usage: any; timings: any }")]
+    pub fn report(&self) -> Result<JsValue, JsValue> {
+        let report = Report {
+            usage: self.handle.usage(),
+            timings: self.handle.timings(),
+        };
+        to_js(&report).map_err(|error| error_to_js(&error))
     }
 
     /// Stops the completion. A `next()` that waits resolves as done.
@@ -99,9 +128,10 @@ impl CompletionIterator {
 }
 
 impl CompletionIterator {
-    pub(crate) fn new(items: Items) -> Self {
+    pub(crate) fn new(items: Items, handle: StreamHandle) -> Self {
         Self {
             state: Rc::new(RefCell::new(State::Idle(items))),
+            handle,
         }
     }
 }

@@ -118,18 +118,31 @@ pub fn validate(params: JsValue) -> Result<(), JsValue> {
 
 /// Starts a completion: an async iterator of chunks or, without `stream`, of the one whole completion.
 ///
+/// `cacheScope` names those who share what is kept of earlier requests. With `window`, a stream lets out so many chunks and as many more as
+/// the iterator's `widen` says; a `next()` that waits for that leaves its place at the model to others.
+///
 /// # Errors
 /// As the completion contract says; those that need the model come with the first item.
 #[wasm_bindgen]
-pub fn complete(params: JsValue) -> Result<CompletionIterator, JsValue> {
-    let items = request_from_js(params, &RequestLimits::default()).and_then(models::complete);
-    items
-        .map(|items| {
-            CompletionIterator::new(Box::pin(items.map(|item| match item {
+pub fn complete(
+    params: JsValue,
+    #[wasm_bindgen(
+        unchecked_param_type = "{ cacheScope?: string; window?: number } | null | undefined"
+    )]
+    options: JsValue,
+) -> Result<CompletionIterator, JsValue> {
+    let started = request_from_js(params, &RequestLimits::default()).and_then(|request| {
+        let options = options_from_js(options, "options")?;
+        models::complete(request, &options)
+    });
+    started
+        .map(|(items, handle)| {
+            let items = items.map(|item| match item {
                 Ok(models::Item::Chunk(chunk)) => to_js(&chunk),
                 Ok(models::Item::Whole(completion)) => to_js(&completion),
                 Err(error) => Err(error),
-            })))
+            });
+            CompletionIterator::new(Box::pin(items), handle)
         })
         .map_err(|error| error_to_js(&error))
 }
@@ -180,13 +193,13 @@ pub fn memory_stats() -> Result<JsValue, JsValue> {
         .map_err(|error| error_to_js(&error))
 }
 
-/// What each model has kept of earlier requests and what that was good for:
-/// `{ [id]: { hits, savedTokens, keptTokens, keptBytes } }`.
+/// What each model holds for requests that run and has kept of earlier ones, and what that was good for:
+/// `{ [id]: { hits, savedTokens, keptTokens, keptBytes, kvBytes } }`. `kvBytes` is null while a step uses the model.
 ///
 /// # Errors
 /// `internal`.
 #[wasm_bindgen(
-    unchecked_return_type = "Record<string, { hits: number; savedTokens: number; keptTokens: number; keptBytes: number }>"
+    unchecked_return_type = "Record<string, { hits: number; savedTokens: number; keptTokens: number; keptBytes: number; kvBytes: number | null }>"
 )]
 pub fn stats() -> Result<JsValue, JsValue> {
     to_js(&models::stats()).map_err(|error| error_to_js(&error))

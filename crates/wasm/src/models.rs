@@ -7,8 +7,8 @@ use std::pin::Pin;
 use std::rc::Rc;
 
 use cinderlm_engine::{
-    CompletionStream, Engine, EngineOptions, Identity, Runtime as _, collect, gguf_failure,
-    load_tokenizer, model_failure, source_failure, system_fingerprint,
+    CallOptions, CompletionStream, Engine, EngineOptions, Identity, Runtime as _, StreamHandle,
+    collect, gguf_failure, load_tokenizer, model_failure, source_failure, system_fingerprint,
 };
 use cinderlm_kernels::gpu_bytes_in_use;
 use cinderlm_models::{LoadHooks, LoadOptions, LoadProgress, LoadedModel, load_model};
@@ -27,8 +27,8 @@ use crate::source::{ForwardReader, ForwardSource};
 /// Prompt tokens per step on the CPU, whose steps nothing can interrupt: a chunk takes a fraction of a second.
 const CPU_PREFILL_ROWS: usize = 32;
 
-/// Bytes of keys and values that each model keeps of earlier requests, unless JavaScript says otherwise.
-const KV_CACHE_BYTES: u64 = 64 << 20;
+/// Bytes of keys and values that each model holds, unless JavaScript says otherwise. Half of them may be of earlier requests.
+const KV_CACHE_BYTES: u64 = 256 << 20;
 
 /// What JavaScript may set about a load.
 #[derive(Default, Deserialize)]
@@ -36,6 +36,14 @@ const KV_CACHE_BYTES: u64 = 64 << 20;
 pub(crate) struct ModelOptions {
     context_length: Option<u64>,
     sha256: Option<String>,
+}
+
+/// What JavaScript may set about a completion.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct CompletionOptions {
+    cache_scope: String,
+    window: Option<u32>,
 }
 
 /// What JavaScript learns of a loaded model.
@@ -64,6 +72,7 @@ pub(crate) struct PrefixReport {
     saved_tokens: u64,
     kept_tokens: usize,
     kept_bytes: u64,
+    kv_bytes: Option<u64>,
 }
 
 /// What a completion yields: chunks, or with a request that does not stream, the whole.
@@ -149,12 +158,28 @@ pub(crate) fn unload(id: &str) {
 /// Starts a completion. Nothing runs until the stream is polled.
 pub(crate) fn complete(
     request: CompletionRequest,
-) -> Result<impl Stream<Item = Result<Item, CompletionError>> + 'static, CompletionError> {
+    options: &CompletionOptions,
+) -> Result<
+    (
+        impl Stream<Item = Result<Item, CompletionError>> + use<>,
+        StreamHandle,
+    ),
+    CompletionError,
+> {
     let id = request.model.clone();
     let name = id.clone();
     with_engine(&id, |entry| {
         let streams = request.stream;
-        let chunks = entry.engine.complete(request);
+        let call = CallOptions {
+            cache_scope: options.cache_scope.clone(),
+        };
+        let chunks = entry.engine.complete_for(request, &call);
+        // Whoever asks for the whole takes every chunk.
+        let chunks = match options.window.filter(|_| streams) {
+            Some(n_chunks) => chunks.with_window(n_chunks.into()),
+            None => chunks,
+        };
+        let handle = chunks.handle();
         let unloaded = Rc::clone(&entry.unloaded);
         let last = stream::once(async move {
             let message = format!("the model `{name}` was unloaded while the request ran");
@@ -162,9 +187,10 @@ pub(crate) fn complete(
                 Err(CompletionError::new(ErrorCode::ModelNotFound, message).with_param("model"))
             })
         });
-        items(chunks, streams)
+        let items = items(chunks, streams)
             .take_until(entry.ended.clone())
-            .chain(last.filter_map(std::future::ready))
+            .chain(last.filter_map(std::future::ready));
+        (items, handle)
     })
 }
 
@@ -211,6 +237,7 @@ pub(crate) fn stats() -> HashMap<String, PrefixReport> {
                 saved_tokens: stats.n_saved_tokens,
                 kept_tokens: stats.n_kept_tokens,
                 kept_bytes: stats.n_kept_tokens as u64 * entry.kv_bytes_per_token,
+                kv_bytes: entry.engine.kv_bytes(),
             };
             (id.clone(), report)
         };
@@ -293,8 +320,8 @@ fn identity(id: &str, sha256: &str, place: &Place) -> Identity {
 
 fn engine_options(place: &Place, kv_bytes_per_token: u64) -> EngineOptions {
     let usual = EngineOptions::default();
-    let kept_bytes = place.limits.kv_cache_bytes.unwrap_or(KV_CACHE_BYTES);
-    let kept_tokens = kept_bytes / kv_bytes_per_token.max(1);
+    let kv_bytes = place.limits.kv_cache_bytes.unwrap_or(KV_CACHE_BYTES);
+    let kv_tokens = usize::try_from(kv_bytes / kv_bytes_per_token.max(1)).unwrap_or(usize::MAX);
     let count = |given: Option<u32>, usual: usize| given.map_or(usual, |count| count as usize);
     EngineOptions {
         prefill_rows: match place.kind {
@@ -302,7 +329,8 @@ fn engine_options(place: &Place, kv_bytes_per_token: u64) -> EngineOptions {
             cinderlm_protocol::Device::Webgpu => usual.prefill_rows,
         },
         max_batch: count(place.limits.max_batch, usual.max_batch),
-        prefix_tokens: usize::try_from(kept_tokens).unwrap_or(usize::MAX),
+        kv_tokens,
+        prefix_tokens: kv_tokens / 2,
         max_queue: count(place.limits.max_queue, usual.max_queue),
     }
 }

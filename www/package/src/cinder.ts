@@ -1,8 +1,10 @@
 import { Connection, STREAM_WINDOW, type CallHooks, type WorkerLike } from "./connection.js";
 import { abortReason, orAborted } from "./abort.js";
-import { completionError, CompletionError } from "./errors.js";
+import { Accounts, type OpenAccount } from "./accounts.js";
+import { completionError, CompletionError, type ErrorCode } from "./errors.js";
 import { answerFetch } from "./fetch.js";
 import type { BatchLimits, WireModel } from "./messages.js";
+import { Remote } from "./remote.js";
 import { snapshot } from "./snapshot.js";
 import type { CompletionStream } from "./stream.js";
 import type {
@@ -22,8 +24,19 @@ import type {
   StreamingCompletionParams,
   WholeCompletionParams,
 } from "./types.js";
+import { validate } from "./validate.js";
 
 const SILENT: Logger = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
+
+/** Failures after which a server may do what this device cannot. */
+const FALLS_BACK: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  "device_unavailable",
+  "device_lost",
+  "out_of_memory",
+  "download_failed",
+  "unsupported_model",
+  "storage_full",
+]);
 
 interface Running {
   connection: Connection;
@@ -43,6 +56,8 @@ export class Cinder {
   readonly #infos = new Map<string, ModelInfo>();
   /** The call whose progress events the instance's own listener gets, for each model that is loading. */
   readonly #reporters = new Map<string, object>();
+  readonly #accounts: Accounts;
+  readonly #remote: Remote | undefined;
   #nRegistered = 0;
   #running: Running | undefined;
   #disposed = false;
@@ -57,6 +72,14 @@ export class Cinder {
     checkCount("maxQueue", options.maxQueue, 0, 2 ** 32 - 1);
     checkCount("kvCacheBytes", options.kvCacheBytes, 0, Number.MAX_SAFE_INTEGER);
     if (options.apiKeys?.some((key) => typeof key !== "string" || key === "")) throw new TypeError("apiKeys: expected texts that are not empty.");
+    const { limits, remote } = options;
+    checkCount("limits.perUser.concurrent", limits?.perUser?.concurrent, 1, Number.MAX_SAFE_INTEGER);
+    checkCount("limits.perUser.tokensPerMinute", limits?.perUser?.tokensPerMinute, 1, Number.MAX_SAFE_INTEGER);
+    this.#accounts = new Accounts(limits, options.onUsage, this.#logger);
+    if (remote?.use !== undefined && !["never", "fallback", "always"].includes(remote.use)) {
+      throw new TypeError(`remote.use: expected "never", "fallback" or "always", got ${JSON.stringify(remote.use)}.`);
+    }
+    this.#remote = remote === undefined || (remote.use ?? "never") === "never" ? undefined : new Remote(remote);
     for (const model of options.models ?? []) this.register(model);
   }
 
@@ -102,13 +125,55 @@ export class Cinder {
   complete(params: WholeCompletionParams, options?: CallOptions): Promise<Completion>;
   complete(params: CompletionParams, options?: CallOptions): Promise<Completion | AsyncIterableIterator<CompletionChunk>>;
   async complete(params: CompletionParams, options: CallOptions = {}): Promise<Completion | CompletionStream> {
-    const own = snapshot(params);
-    const model = this.#find((own as CompletionParams | undefined)?.model);
-    const connection = await this.#connect(options.signal);
-    const request = { type: "complete", model, params: own, window: STREAM_WINDOW } as const;
-    return this.#reported<Completion | CompletionStream>(options, (hooks) =>
-      own.stream === true ? connection.stream(request, hooks) : connection.complete(request, hooks),
-    );
+    const own: unknown = snapshot(params);
+    validate(own);
+    const { signal, cacheScope } = options;
+    checkSignal(signal);
+    if (cacheScope !== undefined && typeof cacheScope !== "string") throw new TypeError(`cacheScope: expected a string, got ${kindOf(cacheScope)}.`);
+    if (signal?.aborted) throw abortReason(signal);
+    const isRemote = this.#remote !== undefined && (this.#options.remote?.use === "always" || !this.#models.has(own.model));
+    if (!isRemote) this.#find(own.model);
+    const account = this.#accounts.open(own);
+    return isRemote ? this.#completeThere(own, options, account) : this.#completeHere(own, options, account);
+  }
+
+  async #completeHere(params: CompletionParams, options: CallOptions, account: OpenAccount): Promise<Completion | CompletionStream> {
+    const { signal, cacheScope } = options;
+    /** What the worker has to tell of its end, from when it is known that no server takes the request over. */
+    let told: (() => void) | undefined;
+    let isSettled = false;
+    const onEnd: CallHooks["onEnd"] = (outcome, report, error) => {
+      told = () => account.close({ ran_on: "local", outcome, error, usage: report?.usage ?? null, timings: report?.timings ?? null });
+      if (isSettled) told();
+    };
+    let isSent = false;
+    try {
+      const model = this.#find(params.model);
+      const connection = await this.#connect(signal);
+      const request = { type: "complete", model, params, window: STREAM_WINDOW, ...(cacheScope === undefined ? {} : { cacheScope }) } as const;
+      isSent = true;
+      return await this.#reported<Completion | CompletionStream>(options, (hooks) => {
+        const all = { ...hooks, onEnd };
+        return params.stream === true ? connection.stream(request, all) : connection.complete(request, all);
+      });
+    } catch (error) {
+      if (this.#remote !== undefined && error instanceof CompletionError && FALLS_BACK.has(error.code)) {
+        told = undefined; // It has not ended.
+        this.#logger.warn(`cinderlm hands a request to the remote server: ${error.message}`);
+        return this.#completeThere(params, options, account);
+      }
+      if (!isSent) account.close({ ran_on: "local", outcome: signal?.aborted ? "aborted" : "failed", error, usage: null, timings: null });
+      throw error;
+    } finally {
+      isSettled = true;
+      told?.();
+    }
+  }
+
+  async #completeThere(params: CompletionParams, { signal }: CallOptions, account: OpenAccount): Promise<Completion | CompletionStream> {
+    const remote = this.#remote as Remote;
+    const ended = account.close;
+    return params.stream === true ? remote.stream(params, signal, ended) : remote.complete(params, signal, ended);
   }
 
   /**
@@ -173,7 +238,7 @@ export class Cinder {
   }
 
   async #connect(signal?: AbortSignal): Promise<Connection> {
-    if (signal !== undefined && !(signal instanceof AbortSignal)) throw new TypeError(`signal: expected an AbortSignal, got ${kindOf(signal)}.`);
+    checkSignal(signal);
     if (signal?.aborted) throw abortReason(signal);
     const { connection, started } = this.#start();
     await orAborted(started, signal);
@@ -232,6 +297,10 @@ export class Cinder {
       for (const [model, reporter] of this.#reporters) if (reporter === call) this.#reporters.delete(model);
     }
   }
+}
+
+function checkSignal(signal: unknown): void {
+  if (signal !== undefined && !(signal instanceof AbortSignal)) throw new TypeError(`signal: expected an AbortSignal, got ${kindOf(signal)}.`);
 }
 
 function kindOf(value: unknown): string {

@@ -1,6 +1,6 @@
 import { abortReason } from "./abort.js";
 import { completionError, CompletionError, type ErrorBody } from "./errors.js";
-import type { Call, Reply, Request, Results } from "./messages.js";
+import type { Call, LocalReport, Reply, Request, Results } from "./messages.js";
 import { CompletionStream } from "./stream.js";
 import type { Completion, CompletionChunk, LoadProgress, ModelInfo } from "./types.js";
 
@@ -16,7 +16,15 @@ export interface WorkerLike {
 export interface CallHooks {
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: LoadProgress) => void) | undefined;
+  /**
+   * Hears how a completion ended, once: after an abort too, when the worker has stopped it. Without a report the worker never began, or is
+   * gone; the error is what the call failed with.
+   */
+  onEnd?: ((outcome: CallOutcome, report: LocalReport | undefined, error?: unknown) => void) | undefined;
 }
+
+/** How a call ended. */
+export type CallOutcome = "completed" | "aborted" | "failed";
 
 /** What the owner of a connection hears. */
 export interface ConnectionEvents {
@@ -44,6 +52,8 @@ export class Connection {
   readonly #worker: WorkerLike;
   readonly #events: ConnectionEvents;
   readonly #pending = new Map<number, Pending>();
+  /** Those who hear of the end of a call, aborted ones included. */
+  readonly #onEnd = new Map<number, NonNullable<CallHooks["onEnd"]>>();
   #nextId = 1;
   #closed: CompletionError | undefined;
 
@@ -82,7 +92,7 @@ export class Connection {
         },
         ended: () => forget(),
       });
-      const id = this.#begin(request, {
+      const id = this.#begin(request, hooks, {
         progress: (progress) => hooks.onProgress?.(progress),
         chunk: (chunk) => {
           stream.push(chunk);
@@ -118,6 +128,7 @@ export class Connection {
     const pending = [...this.#pending.values()];
     this.#pending.clear();
     for (const call of pending) call.fail(error);
+    for (const id of [...this.#onEnd.keys()]) this.#end(id, "failed", undefined, error);
     this.#events.closed(error);
   }
 
@@ -128,7 +139,7 @@ export class Connection {
         forget();
         finish();
       };
-      const id = this.#begin(request, {
+      const id = this.#begin(request, hooks, {
         progress: (progress) => hooks.onProgress?.(progress),
         chunk: () => undefined,
         result: (value) => settle(() => resolve(value)),
@@ -142,12 +153,24 @@ export class Connection {
     });
   }
 
-  #begin(request: WithoutId<Call>, pending: Pending): number {
-    if (this.#closed !== undefined) throw this.#closed;
+  #begin(request: WithoutId<Call>, hooks: CallHooks, pending: Pending): number {
     const id = this.#nextId++;
-    this.#worker.postMessage({ ...request, id } as Call); // First: a value that cannot be cloned throws here.
+    if (hooks.onEnd !== undefined) this.#onEnd.set(id, hooks.onEnd);
+    try {
+      if (this.#closed !== undefined) throw this.#closed;
+      this.#worker.postMessage({ ...request, id } as Call); // First: a value that cannot be cloned throws here.
+    } catch (error) {
+      this.#end(id, "failed", undefined, error);
+      throw error;
+    }
     this.#pending.set(id, pending);
     return id;
+  }
+
+  #end(id: number, outcome: CallOutcome, report: LocalReport | undefined, error?: unknown): void {
+    const onEnd = this.#onEnd.get(id);
+    this.#onEnd.delete(id);
+    onEnd?.(outcome, report, error);
   }
 
   /** Returns what forgets the call and its signal. */
@@ -176,23 +199,27 @@ export class Connection {
       this.#events.loaded(reply.info);
       return;
     }
-    const pending = this.#pending.get(reply.id);
-    if (pending === undefined) return; // An answer to a call that was aborted meanwhile.
+    const pending = this.#pending.get(reply.id); // None for a call that was aborted meanwhile.
     switch (reply.type) {
       case "progress":
-        pending.progress(reply.progress);
+        pending?.progress(reply.progress);
         break;
       case "chunk":
-        pending.chunk(reply.chunk);
+        pending?.chunk(reply.chunk);
         break;
       case "result":
-        pending.result(reply.value);
+        pending?.result(reply.value);
+        this.#end(reply.id, "completed", reply.report);
         break;
-      case "error":
-        pending.fail(new CompletionError(reply.error satisfies ErrorBody));
+      case "error": {
+        const error = new CompletionError(reply.error satisfies ErrorBody);
+        pending?.fail(error);
+        this.#end(reply.id, "failed", reply.report, error);
         break;
+      }
       case "cancelled":
-        pending.fail(abortReason());
+        pending?.fail(abortReason());
+        this.#end(reply.id, "aborted", reply.report);
         break;
     }
   }

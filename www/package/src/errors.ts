@@ -1,28 +1,32 @@
+/** Every machine-readable reason there is. @internal */
+export const ERROR_CODES = [
+  "invalid_type",
+  "out_of_range",
+  "unknown_parameter",
+  "unsupported_parameter",
+  "context_length_exceeded",
+  "conflicting_parameters",
+  "missing_api_key",
+  "invalid_api_key",
+  "model_not_found",
+  "not_found",
+  "method_not_allowed",
+  "queue_full",
+  "user_limit",
+  "device_unavailable",
+  "device_lost",
+  "out_of_memory",
+  "internal",
+  "download_failed",
+  "integrity_mismatch",
+  "corrupt_model",
+  "unsupported_model",
+  "storage_full",
+  "remote_failed",
+] as const;
+
 /** The machine-readable reason of a {@link CompletionError}. */
-export type ErrorCode =
-  | "invalid_type"
-  | "out_of_range"
-  | "unknown_parameter"
-  | "unsupported_parameter"
-  | "context_length_exceeded"
-  | "conflicting_parameters"
-  | "missing_api_key"
-  | "invalid_api_key"
-  | "model_not_found"
-  | "not_found"
-  | "method_not_allowed"
-  | "queue_full"
-  | "user_limit"
-  | "device_unavailable"
-  | "device_lost"
-  | "out_of_memory"
-  | "internal"
-  | "download_failed"
-  | "integrity_mismatch"
-  | "corrupt_model"
-  | "unsupported_model"
-  | "storage_full"
-  | "remote_failed";
+export type ErrorCode = (typeof ERROR_CODES)[number];
 
 /** The family of a {@link CompletionError}. */
 export type ErrorType =
@@ -67,15 +71,19 @@ export class CompletionError extends Error {
 const FAMILIES = {
   invalid_type: [400, "invalid_request_error"],
   out_of_range: [400, "invalid_request_error"],
+  unknown_parameter: [400, "invalid_request_error"],
+  conflicting_parameters: [400, "invalid_request_error"],
   missing_api_key: [401, "authentication_error"],
   invalid_api_key: [401, "authentication_error"],
   model_not_found: [404, "invalid_request_error"],
   not_found: [404, "invalid_request_error"],
   method_not_allowed: [405, "invalid_request_error"],
+  user_limit: [429, "rate_limit_error"],
   device_unavailable: [503, "runtime_error"],
   device_lost: [500, "runtime_error"],
   internal: [500, "runtime_error"],
   download_failed: [502, "model_load_error"],
+  remote_failed: [502, "model_load_error"],
 } as const satisfies Partial<Record<ErrorCode, readonly [number, ErrorType]>>;
 
 /** The codes that TypeScript raises by itself; all others come from Rust. */

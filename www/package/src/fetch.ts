@@ -7,7 +7,7 @@ export interface FetchTarget {
   models(): ModelInfo[];
 }
 
-/** Errors after which the same request may succeed. */
+/** Errors after which the same request may succeed; of the remote server's, those that are its own. */
 const RETRIABLE: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["queue_full", "user_limit", "device_lost", "download_failed", "remote_failed"]);
 const CREATED = Math.floor(performance.timeOrigin / 1000);
 const encoder = new TextEncoder();
@@ -20,27 +20,29 @@ const encoder = new TextEncoder();
  */
 export async function answerFetch(target: FetchTarget, apiKeys: readonly string[] | undefined, request: Request): Promise<Response> {
   try {
-    authorize(request, apiKeys);
-    return await route(target, request);
+    const key = authorize(request, apiKeys);
+    return await route(target, request, key);
   } catch (error) {
     if (request.signal.aborted) throw error;
     return failure(error);
   }
 }
 
-function authorize(request: Request, apiKeys: readonly string[] | undefined): void {
-  if (apiKeys === undefined) return;
+/** The key that the request brings, where one is asked for. */
+function authorize(request: Request, apiKeys: readonly string[] | undefined): string | undefined {
+  if (apiKeys === undefined) return undefined;
   const header = request.headers.get("authorization");
   if (header === null) throw completionError("missing_api_key", "An API key is needed: send it as `Authorization: Bearer <key>`.");
   const key = /^Bearer +(.+)$/i.exec(header)?.[1];
   if (key === undefined || !apiKeys.includes(key)) throw completionError("invalid_api_key", "The API key is not one of those that are accepted.");
+  return key;
 }
 
-async function route(target: FetchTarget, request: Request): Promise<Response> {
+async function route(target: FetchTarget, request: Request, key: string | undefined): Promise<Response> {
   const { pathname } = new URL(request.url);
   if (/\/v1\/completions\/?$/.test(pathname)) {
     allow(request, "POST");
-    return complete(target, request);
+    return complete(target, request, key);
   }
   const models = /\/v1\/models(?:\/(.+?))?\/?$/.exec(pathname);
   if (models !== null) {
@@ -67,9 +69,10 @@ function model(id: string): object {
   return { id, object: "model", created: CREATED, owned_by: "cinderlm" };
 }
 
-async function complete(target: FetchTarget, request: Request): Promise<Response> {
+async function complete(target: FetchTarget, request: Request, key: string | undefined): Promise<Response> {
   const params = await body(request);
-  const answer = await target.complete(params, { signal: request.signal });
+  // Those who bring different keys learn nothing of each other.
+  const answer = await target.complete(params, { signal: request.signal, ...(key === undefined ? {} : { cacheScope: `key ${key}` }) });
   if (params.stream !== true) return Response.json(answer);
   const events = serverSentEvents(answer as AsyncIterableIterator<CompletionChunk>, request.signal);
   return new Response(events, { headers: { "content-type": "text/event-stream; charset=utf-8", "cache-control": "no-store" } });
@@ -117,7 +120,7 @@ function serverSentEvents(chunks: AsyncIterableIterator<CompletionChunk>, signal
 function failure(thrown: unknown): Response {
   const error = asCompletionError(thrown);
   const headers = new Headers();
-  if (!RETRIABLE.has(error.code)) headers.set("x-should-retry", "false");
+  if (!RETRIABLE.has(error.code) || error.status === 400) headers.set("x-should-retry", "false");
   if (error.retry_after !== undefined) headers.set("retry-after", String(Math.ceil(error.retry_after)));
   if (error.code === "missing_api_key" || error.code === "invalid_api_key") headers.set("www-authenticate", "Bearer");
   return Response.json({ error: errorObject(error) }, { status: error.status, headers });

@@ -1,5 +1,5 @@
 import type { ErrorBody } from "./errors.js";
-import type { Completion, CompletionChunk, CompletionParams, DeviceInfo, DeviceKind, LoadProgress, MemoryStats, ModelInfo, PrefixStats } from "./types.js";
+import type { Completion, CompletionChunk, CompletionParams, DeviceInfo, DeviceKind, LoadProgress, MemoryStats, ModelInfo, PrefixStats, Timings, Usage } from "./types.js";
 
 /** A {@link ModelSource} in a form that crosses the worker boundary. */
 export interface WireModel {
@@ -25,7 +25,7 @@ export interface BatchLimits {
 export type Request =
   | { type: "start"; id: number; device: DeviceKind; limits: BatchLimits; wasmUrl?: string }
   | { type: "load"; id: number; model: WireModel }
-  | { type: "complete"; id: number; model: WireModel; params: CompletionParams; window: number }
+  | { type: "complete"; id: number; model: WireModel; params: CompletionParams; window: number; cacheScope?: string }
   | { type: "tokenize"; id: number; model: WireModel; text: string }
   | { type: "detokenize"; id: number; model: WireModel; ids: number[] }
   | { type: "unload"; id: number; model: string }
@@ -50,6 +50,12 @@ export interface Results {
 /** The requests that get exactly one `result` or `error`. */
 export type Call = Extract<Request, { type: keyof Results }>;
 
+/** What a completion has used, however it ended. */
+export interface LocalReport {
+  usage: Usage;
+  timings: Timings;
+}
+
 /** From worker to page. */
 export type Reply =
   | { type: "progress"; id: number; progress: LoadProgress }
@@ -57,9 +63,9 @@ export type Reply =
   /** The worker runs, and holds this lock until it ends. */
   | { type: "alive"; lock: string }
   | { type: "loaded"; info: ModelInfo }
-  | { type: "result"; id: number; value: unknown }
-  | { type: "error"; id: number; error: ErrorBody }
+  | { type: "result"; id: number; value: unknown; report?: LocalReport }
+  | { type: "error"; id: number; error: ErrorBody; report?: LocalReport }
   /** The call ended because it was cancelled. */
-  | { type: "cancelled"; id: number }
+  | { type: "cancelled"; id: number; report?: LocalReport }
   /** The worker can do nothing more: every call fails with this, and the page starts another. */
   | { type: "fatal"; error: ErrorBody };

@@ -102,10 +102,27 @@ export interface Usage {
 }
 
 /** Where and how fast a completion ran. */
-export interface CinderInfo {
-  ran_on: "local" | "remote";
+export type CinderInfo = LocalRun | RemoteRun;
+
+/** A completion that was made in this browser. */
+export interface LocalRun {
+  ran_on: "local";
   device: "webgpu" | "cpu";
   timings: Timings;
+}
+
+/** A completion that was handed to a server, see {@link CinderOptions.remote}. */
+export interface RemoteRun {
+  ran_on: "remote";
+  device: null;
+  timings: RemoteTimings;
+}
+
+/** How long a server took, in milliseconds, the way there and back included. */
+export interface RemoteTimings {
+  /** Until the first text of a stream; null for a whole completion. */
+  first_token_millis: number | null;
+  total_millis: number;
 }
 
 /** How long the parts of a request took, in milliseconds. */
@@ -131,6 +148,7 @@ export interface Completion {
   /** Unix time, seconds. */
   created: number;
   model: string;
+  /** Changes with all that may change the output for the same seed. Empty where a server does not tell. */
   system_fingerprint: string;
   choices: CompletionChoice[];
   usage: Usage;
@@ -206,7 +224,7 @@ export interface MemoryStats {
   gpuBytes: number;
 }
 
-/** What a model has kept of earlier calls, and what that was good for. */
+/** What a model holds of calls, running and earlier, and what that was good for. */
 export interface PrefixStats {
   /** Prompts that began as an earlier call did. */
   hits: number;
@@ -215,6 +233,55 @@ export interface PrefixStats {
   keptTokens: number;
   /** Bytes of the keys and values of these. */
   keptBytes: number;
+  /** Bytes of all keys and values that the model holds, those of running calls included; null while a step uses them. */
+  kvBytes: number | null;
+}
+
+/** A server that requests may be handed to. */
+export interface RemoteOptions {
+  /** Address of an OpenAI-compatible API, `/v1` included: `/completions` is appended. */
+  baseURL: string | URL;
+  /** Sent to that address only, as a bearer token; over https, or to this machine. */
+  apiKey?: string;
+  /**
+   * `never` (the default): not at all. `fallback`: requests for models that are not registered here, and those whose model this device cannot
+   * hold or get. `always`: every request.
+   */
+  use?: "never" | "fallback" | "always";
+}
+
+/** What the requests of one user may have. Requests without a `user` count as one user's. */
+export interface UserLimits {
+  /** Requests at a time. */
+  concurrent?: number;
+  /**
+   * Tokens of the prompts and completions of the last minute. Running requests count with the most that they may generate. A user who has
+   * used nothing may ask for more.
+   */
+  tokensPerMinute?: number;
+}
+
+/** Past a limit a request is refused with `user_limit` (429), which says when to try again. */
+export interface Limits {
+  perUser?: UserLimits;
+}
+
+/** What a request has used. */
+export interface RequestReport {
+  /** The request's `user`. */
+  user: string | null;
+  model: string;
+  ran_on: "local" | "remote";
+  outcome: "completed" | "aborted" | "failed";
+  /** The code of the {@link CompletionError} that it failed with, if it did. */
+  error_code: string | null;
+  /** Counted up to an abort or failure too; null where a server did not say, or the worker died. */
+  usage: Usage | null;
+  /** When it began: Unix time, milliseconds. */
+  created_millis: number;
+  /** From then to its end, the time its consumer took included. */
+  duration_millis: number;
+  timings: Timings | RemoteTimings | null;
 }
 
 /** Receives what the library has to say; `console` is one. */
@@ -244,11 +311,18 @@ export interface CinderOptions {
   logger?: Logger;
   /** Choices that a model generates at a time, over all calls; the others wait. 1 to 256, default 16. */
   maxBatch?: number;
+  /** A server for what this device cannot do. Default: none; nothing leaves the machine. Every completion says where it ran. */
+  remote?: RemoteOptions;
+  /** What each `user` may have. Default: no limits. */
+  limits?: Limits;
+  /** Called once for each request that was taken on, when it has ended, however it ended. */
+  onUsage?: (report: RequestReport) => void;
   /** Calls that may wait for a model; one more is refused with `queue_full`. Default 64. */
   maxQueue?: number;
   /**
-   * Bytes of keys and values that each model keeps of earlier calls. A prompt that begins as one of them did is read from where they part:
-   * an editor that sends a growing text pays for the new part only. Default 64 MiB; 0 keeps nothing.
+   * Bytes of keys and values that each model holds. A choice waits until there is room for its prompt and `max_tokens`; one that is alone
+   * may have more. Up to half of them are kept of earlier calls: a prompt that begins as one of those did is read from where they part, so
+   * an editor that sends a growing text pays for the new part only. Default 256 MiB; 0 keeps nothing and runs one choice at a time.
    */
   kvCacheBytes?: number;
   /** Where `worker.js` is, when it is not beside `index.js`. */
@@ -259,11 +333,17 @@ export interface CinderOptions {
 
 /** Options of one call. */
 export interface CallOptions {
+  /**
+   * Names those who share what is kept of earlier calls. How fast a prompt is read tells whether one like it was read before, so callers
+   * that must not learn of each other need scopes of their own. Default: one for the {@link Cinder}; {@link Cinder.fetch} gives each of
+   * `apiKeys` its own.
+   */
+  cacheScope?: string;
   /** Aborting it stops the work within one token and rejects with `AbortError`, whose `cause` is the signal's reason if that is another. */
   signal?: AbortSignal;
 }
 
 /** Options of {@link Cinder.load}. */
-export interface LoadOptions extends CallOptions {
+export interface LoadOptions extends Pick<CallOptions, "signal"> {
   onProgress?: (progress: LoadProgress) => void;
 }

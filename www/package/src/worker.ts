@@ -3,16 +3,19 @@ import initWasm, * as wasm from "../generated/cinderlm_wasm.js";
 import { chooseDevice, type GpuLike } from "./device.js";
 import { errorBody, isErrorBody, type ErrorBody } from "./errors.js";
 import { ModelLoader } from "./loader.js";
-import type { Reply, Request } from "./messages.js";
+import type { LocalReport, Reply, Request } from "./messages.js";
 import { openModel } from "./source.js";
 import type { Completion, CompletionChunk, DeviceInfo, LoadProgress, MemoryStats, ModelInfo } from "./types.js";
 
 type CompleteRequest = Extract<Request, { type: "complete" }>;
 
-/** A call that runs, and how to stop it or let it go on. */
+/** A call that runs. */
 interface Running {
   abort: AbortController;
-  addCredit(count: number): void;
+  /** Lets a stream go on. */
+  widen?: (count: number) => void;
+  /** What a completion has used, once it has ended. */
+  report?: LocalReport;
 }
 
 const running = new Map<number, Running>();
@@ -73,17 +76,23 @@ function panicMessage(): string | undefined {
   }
 }
 
-async function report(id: number, error: unknown, signal: AbortSignal): Promise<void> {
+async function fail(id: number, error: unknown, call: Running): Promise<void> {
+  const { signal } = call.abort;
   if (error instanceof WebAssembly.RuntimeError) return stopped(error.message);
   if (isErrorBody(error) && error.code === "internal") await lossOrDelay();
   if (signal.aborted && !isErrorBody(signal.reason)) {
-    send({ type: "cancelled", id });
+    send({ type: "cancelled", id, ...reportOf(call) });
   } else if (isErrorBody(error)) {
     if (error.code === "device_lost") fatal(error);
-    else send({ type: "error", id, error });
+    else send({ type: "error", id, error, ...reportOf(call) });
   } else {
-    send({ type: "error", id, error: errorBody("internal", error instanceof Error ? `${error.name}: ${error.message}` : String(error)) });
+    const body = errorBody("internal", error instanceof Error ? `${error.name}: ${error.message}` : String(error));
+    send({ type: "error", id, error: body, ...reportOf(call) });
   }
+}
+
+function reportOf({ report }: Running): { report?: LocalReport } {
+  return report === undefined ? {} : { report };
 }
 
 async function start(request: Extract<Request, { type: "start" }>): Promise<DeviceInfo> {
@@ -142,12 +151,14 @@ function watchDevices(): void {
   };
 }
 
-async function complete(request: CompleteRequest, abort: AbortController, credits: Credits): Promise<Completion | undefined> {
-  const { id, params } = request;
+async function complete(request: CompleteRequest, call: Running): Promise<Completion | undefined> {
+  const { id, params, window, cacheScope } = request;
+  const { abort } = call;
   const { signal } = abort;
   wasm.validate(params); // Before a download: a wrong request needs none.
   const loadMillis = await loadTimed(request, signal);
-  const iterator = wasm.complete(params);
+  const iterator = wasm.complete(params, { window, ...(cacheScope === undefined ? {} : { cacheScope }) });
+  call.widen = (count) => iterator.widen(count);
   const others = completing.get(request.model.id) ?? new Set();
   completing.set(request.model.id, others.add(abort));
   const stop = (): void => void iterator.return();
@@ -155,12 +166,10 @@ async function complete(request: CompleteRequest, abort: AbortController, credit
   try {
     signal.throwIfAborted();
     for (;;) {
-      await credits.take();
-      signal.throwIfAborted();
       const { done, value } = (await iterator.next()) as IteratorResult<CompletionChunk | Completion, undefined>;
       signal.throwIfAborted();
       if (done) return undefined;
-      if (value.cinderlm !== undefined) value.cinderlm.timings.load_millis = loadMillis;
+      if (value.cinderlm?.ran_on === "local") value.cinderlm.timings.load_millis = loadMillis;
       if (params.stream !== true) return value as Completion;
       send({ type: "chunk", id, chunk: value as CompletionChunk });
     }
@@ -168,6 +177,9 @@ async function complete(request: CompleteRequest, abort: AbortController, credit
     signal.removeEventListener("abort", stop);
     others.delete(abort);
     stop();
+    delete call.widen;
+    call.report = iterator.report() as LocalReport;
+    call.report.timings.load_millis = loadMillis;
     iterator.free();
   }
 }
@@ -185,30 +197,8 @@ async function loadTimed(request: CompleteRequest, signal: AbortSignal): Promise
   return performance.now() - start;
 }
 
-/** Chunks that may still be sent before the consumer has to take some. */
-class Credits {
-  #left: number;
-  #wake: (() => void) | undefined;
-
-  constructor(left: number, signal: AbortSignal) {
-    this.#left = left;
-    signal.addEventListener("abort", () => this.#wake?.(), { once: true });
-  }
-
-  add(count: number): void {
-    this.#left += count;
-    this.#wake?.();
-  }
-
-  async take(): Promise<void> {
-    if (this.#left <= 0) await new Promise<void>((resolve) => (this.#wake = resolve));
-    this.#wake = undefined;
-    this.#left -= 1;
-  }
-}
-
-async function answer(request: Exclude<Request, { type: "credit" | "cancel" }>, abort: AbortController, credits: Credits): Promise<unknown> {
-  const { signal } = abort;
+async function answer(request: Exclude<Request, { type: "credit" | "cancel" }>, call: Running): Promise<unknown> {
+  const { signal } = call.abort;
   const progress = progressOf(request.id);
   switch (request.type) {
     case "start":
@@ -216,7 +206,7 @@ async function answer(request: Exclude<Request, { type: "credit" | "cancel" }>, 
     case "load":
       return loader.load(request.model, signal, progress);
     case "complete":
-      return complete(request, abort, credits);
+      return complete(request, call);
     case "tokenize":
       await loader.load(request.model, signal, progress);
       return Array.from(wasm.tokenize(request.model.id, request.text));
@@ -239,16 +229,16 @@ async function handle(request: Request): Promise<void> {
     return;
   }
   if (request.type === "credit") {
-    running.get(id)?.addCredit(request.count);
+    running.get(id)?.widen?.(request.count);
     return;
   }
-  const abort = new AbortController();
-  const credits = new Credits(request.type === "complete" ? request.window : 0, abort.signal);
-  running.set(id, { abort, addCredit: (count) => credits.add(count) });
+  const call: Running = { abort: new AbortController() };
+  running.set(id, call);
   try {
-    send({ type: "result", id, value: await answer(request, abort, credits) });
+    const value = await answer(request, call);
+    send({ type: "result", id, value, ...reportOf(call) });
   } catch (error) {
-    await report(id, error, abort.signal);
+    await fail(id, error, call);
   } finally {
     running.delete(id);
   }

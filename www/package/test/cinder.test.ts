@@ -110,7 +110,7 @@ for (const [name, model, code] of [
 test("an error keeps its code and param across the boundary", async () => {
   const body = { ...errorBody("out_of_range", "n: expected 1..128, got 0.", "n"), retry_after: 2 };
   const cinder = make({}, (request, worker) => worker.reply({ type: "error", id: (request as { id: number }).id, error: body }));
-  await assert.rejects(cinder.complete({ model: "tale", n: 0 }), (error) => {
+  await assert.rejects(cinder.complete({ model: "tale", n: 1 }), (error) => {
     assert.ok(error instanceof CompletionError && error instanceof Error);
     assert.deepEqual(
       { status: error.status, type: error.type, code: error.code, param: error.param, message: error.message, retry_after: error.retry_after },
