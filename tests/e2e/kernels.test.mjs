@@ -9,8 +9,8 @@ import { serve } from "./server.mjs";
 
 let server;
 before(async () => {
-  const folder = process.env.CINDERLM_SELFTEST;
-  if (folder === undefined) throw new Error("CINDERLM_SELFTEST must name the folder of the kernels' tests, as `./x test` does");
+  const folder = process.env.CINDERLM_MODULE_SELFTEST;
+  if (folder === undefined) throw new Error("CINDERLM_MODULE_SELFTEST must name the folder of the kernels' tests, as `./x test` does");
   const files = readdirSync(folder).map((name) => [`/selftest/${name}`, join(folder, name)]);
   server = await serve({ files: Object.fromEntries(files) });
 });

@@ -2,19 +2,17 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::rc::Rc;
 
 use cinderlm_engine::{
-    CallOptions, CompletionStream, Engine, EngineOptions, Identity, Runtime as _, StreamHandle,
-    collect, gguf_failure, load_tokenizer, model_failure, source_failure, system_fingerprint,
+    CallOptions, CompletionStream, Engine, EngineOptions, Identity, StreamHandle, collect,
+    system_fingerprint,
 };
 use cinderlm_kernels::gpu_bytes_in_use;
-use cinderlm_models::{LoadHooks, LoadOptions, LoadProgress, LoadedModel, load_model};
+use cinderlm_models::CausalLm as _;
 use cinderlm_protocol::{Chunk, Completion, CompletionError, CompletionRequest, ErrorCode};
 use cinderlm_tokenizer::SpecialTokens;
-use cinderlm_weights::gguf::GgufReader;
 use futures::channel::oneshot;
 use futures::future::Shared;
 use futures::{FutureExt as _, Stream, StreamExt as _, stream};
@@ -22,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::{Place, place};
 use crate::host::Host;
+use crate::loading::{self, Model};
 use crate::source::{ForwardReader, ForwardSource};
 
 /// Prompt tokens per step on the CPU, whose steps nothing can interrupt: a chunk takes a fraction of a second.
@@ -82,7 +81,7 @@ pub(crate) enum Item {
 }
 
 struct Entry {
-    engine: Engine<LoadedModel, Host>,
+    engine: Engine<Model, Host>,
     kv_bytes_per_token: u64,
     unloaded: Rc<Cell<bool>>,
     /// Falls with the entry, which ends the completions that still run.
@@ -107,45 +106,27 @@ pub(crate) async fn load(
     options: ModelOptions,
 ) -> Result<ModelReport, CompletionError> {
     let place = place()?;
-    let mut reader = GgufReader::open(ForwardReader::new(source))
-        .await
-        .map_err(gguf_failure)?;
-    let tokenizer = load_tokenizer(&reader.header().metadata)?;
-    let load_options = LoadOptions {
-        // More than this target can count is no limit.
-        context_length: (options.context_length)
-            .map(|most| usize::try_from(most).unwrap_or(usize::MAX))
-            .and_then(NonZeroUsize::new),
-    };
-    let mut hooks = Hooks(&place.host);
-    let model = load_model(
-        &mut reader,
-        &place.device,
-        place.profile,
-        load_options,
-        &mut hooks,
-    )
-    .await
-    .map_err(model_failure)?;
-    let file = reader
-        .into_source()
-        .finish()
-        .await
-        .map_err(source_failure)?;
+    let context_length = options.context_length;
+    let loaded = loading::open(ForwardReader::new(source), context_length, &place).await?;
     if let Some(expected) = options.sha256 {
-        check_hash(&expected, &file.sha256)?;
+        check_hash(&expected, &loaded.file.sha256)?;
     }
     let report = ModelReport {
-        architecture: model.info().architecture.clone(),
-        context_length: model.info().context_length,
-        vocabulary_size: model.info().vocab_size,
-        file_bytes: file.n_bytes,
+        architecture: loaded.architecture,
+        context_length: loaded.model.context_length(),
+        vocabulary_size: loaded.model.vocab_size(),
+        file_bytes: loaded.file.n_bytes,
     };
-    let kv_bytes_per_token = model.info().kv_bytes_per_token;
-    let options = engine_options(&place, kv_bytes_per_token);
-    let identity = identity(&id, &file.sha256, &place);
-    let engine = Engine::new(model, tokenizer, identity, place.host.clone(), options);
-    keep(id, engine, kv_bytes_per_token);
+    let engine_options = engine_options(&place, loaded.kv_bytes_per_token);
+    let identity = identity(&id, &loaded.file.sha256, &place);
+    let engine = Engine::new(
+        loaded.model,
+        loaded.tokenizer,
+        identity,
+        place.host.clone(),
+        engine_options,
+    );
+    keep(id, engine, loaded.kv_bytes_per_token);
     Ok(report)
 }
 
@@ -276,7 +257,7 @@ fn with_engine<T>(id: &str, act: impl FnOnce(&Entry) -> T) -> Result<T, Completi
     })
 }
 
-fn keep(id: String, engine: Engine<LoadedModel, Host>, kv_bytes_per_token: u64) {
+fn keep(id: String, engine: Engine<Model, Host>, kv_bytes_per_token: u64) {
     let (alive, ended) = oneshot::channel();
     let entry = Entry {
         engine,
@@ -332,16 +313,5 @@ fn engine_options(place: &Place, kv_bytes_per_token: u64) -> EngineOptions {
         kv_tokens,
         prefix_tokens: kv_tokens / 2,
         max_queue: count(place.limits.max_queue, usual.max_queue),
-    }
-}
-
-/// JavaScript's source counts the bytes and hears of cancellations; only the event loop is ours to serve.
-struct Hooks<'a>(&'a Host);
-
-impl LoadHooks for Hooks<'_> {
-    fn progress(&mut self, _progress: LoadProgress) {}
-
-    async fn yield_now(&mut self) {
-        self.0.yield_now().await;
     }
 }

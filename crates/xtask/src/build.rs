@@ -19,8 +19,8 @@ use crate::workspace::Workspace;
 
 /// The module's name, in files and in the JavaScript that imports it.
 const MODULE: &str = "cinderlm_wasm";
-/// The module that runs the kernels' cases in a browser, an example of the wasm crate.
-const SELFTEST: &str = "selftest";
+/// The modules that only tests use, examples of the wasm crate: the kernels' cases, and the whole module on a scripted model.
+pub(crate) const TEST_MODULES: [&str; 2] = ["selftest", "scripted"];
 
 /// What wasm-opt does. The features are named one by one: with all of them on it writes a module that browsers refuse.
 const WASM_OPT: &[&str] = &[
@@ -133,17 +133,19 @@ fn bind_into(folder: &Path, name: &str, linked: &Path) -> Result<()> {
         .generate(folder)
 }
 
-/// Builds the module that runs the kernels' cases; returns the folder that `selftest.js` is in.
-pub(crate) fn selftest(workspace: &Workspace, profile: Profile) -> Result<PathBuf> {
-    step("compiling the kernels' tests for the browser");
-    let arguments = ["--example", SELFTEST, "--profile", profile.name()];
+/// Builds a module that tests use; returns the folder that its JavaScript side is in, under its name.
+pub(crate) fn test_module(workspace: &Workspace, profile: Profile, name: &str) -> Result<PathBuf> {
+    step(&format!(
+        "compiling the module `{name}`, which tests use in browsers"
+    ));
+    let arguments = ["--example", name, "--profile", profile.name()];
     run(WasmToolchain::provide()?
         .cargo(workspace, "build")
         .args(arguments))?;
     let products = workspace.wasm_target().join(TARGET).join(profile.name());
-    let linked = products.join("examples").join(format!("{SELFTEST}.wasm"));
-    let folder = workspace.target.join(SELFTEST);
-    bind_into(&folder, SELFTEST, &linked)?;
+    let linked = products.join("examples").join(format!("{name}.wasm"));
+    let folder = workspace.target.join(name);
+    bind_into(&folder, name, &linked)?;
     Ok(folder)
 }
 

@@ -16,8 +16,8 @@ use crate::{arrows, build, size, tidy};
 /// Names the model file to tests.
 const MODEL_VARIABLE: &str = "CINDERLM_MODEL";
 
-/// Names the folder of the kernels' tests to browser tests.
-const SELFTEST_VARIABLE: &str = "CINDERLM_SELFTEST";
+/// With a test module's name after it, names its folder to browser tests.
+const MODULE_VARIABLE: &str = "CINDERLM_MODULE_";
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -81,8 +81,11 @@ fn native(workspace: &Workspace) -> Result<()> {
 }
 
 fn in_browsers(workspace: &Workspace, profile: build::Profile) -> Result<()> {
-    let selftest = build::selftest(workspace, profile)?;
     let mut command = Command::new("node");
+    for name in build::TEST_MODULES {
+        let folder = build::test_module(workspace, profile, name)?;
+        command.env(format!("{MODULE_VARIABLE}{}", name.to_uppercase()), folder);
+    }
     // One file at a time: every test wants all cores for its model.
     command
         .current_dir(&workspace.root)
@@ -90,7 +93,6 @@ fn in_browsers(workspace: &Workspace, profile: build::Profile) -> Result<()> {
         .args(test_files(workspace)?);
     command
         .env(MODEL_VARIABLE, model::provide(workspace)?)
-        .env(SELFTEST_VARIABLE, selftest)
         .envs(browsers::software_vulkan()?);
     for browser in [Browser::Chromium, Browser::Firefox] {
         command.env(browser.variable(), browser.provide(workspace)?);

@@ -116,10 +116,14 @@ export class Accounts {
   }
 }
 
+/** Prompts of a request. */
+export function nPrompts({ prompt }: CompletionParams): number {
+  return Array.isArray(prompt) && typeof prompt[0] !== "number" ? prompt.length : 1;
+}
+
 /** Tokens that a request may generate at most. */
-function mostGenerated({ prompt, max_tokens, n, best_of }: CompletionParams): number {
-  const nPrompts = Array.isArray(prompt) && typeof prompt[0] !== "number" ? prompt.length : 1;
-  return nPrompts * Number(best_of ?? n ?? 1) * Number(max_tokens ?? DEFAULT_MAX_TOKENS);
+function mostGenerated(params: CompletionParams): number {
+  return nPrompts(params) * Number(params.best_of ?? params.n ?? 1) * Number(params.max_tokens ?? DEFAULT_MAX_TOKENS);
 }
 
 function userLimit(message: string, retryAfter: number): CompletionError {

@@ -1,6 +1,6 @@
 import { EventSourceParserStream } from "eventsource-parser/stream";
 import { abortReason } from "./abort.js";
-import type { RequestEnd } from "./accounts.js";
+import { nPrompts, type RequestEnd } from "./accounts.js";
 import { STREAM_WINDOW } from "./connection.js";
 import { completionError, CompletionError, ERROR_CODES, errorBody, type ErrorBody, type ErrorCode } from "./errors.js";
 import { CompletionStream } from "./stream.js";
@@ -44,6 +44,8 @@ export class Remote {
       const response = await this.#post(params, signal);
       const answer = await this.#json(response);
       if (!Array.isArray(answer["choices"])) throw this.#failure("answered without choices");
+      const [nFound, nAsked] = [answer["choices"].length, nChoices(params)];
+      if (nFound !== nAsked) throw this.#failure(`answered ${nFound} of ${nAsked} choices`);
       const usage = readUsage(answer);
       if (usage === undefined) throw this.#failure("answered without usage");
       const cinderlm = clock.run();
@@ -236,11 +238,10 @@ class Course {
   #isTold = false;
   usage: Usage | null = null;
 
-  constructor({ prompt, n, stream_options }: CompletionParams, clock: Clock) {
-    const nPrompts = Array.isArray(prompt) && typeof prompt[0] !== "number" ? prompt.length : 1;
+  constructor(params: CompletionParams, clock: Clock) {
     this.#clock = clock;
-    this.#hasUsage = stream_options?.include_usage === true;
-    this.#unfinished = new Set(Array.from({ length: nPrompts * Number(n ?? 1) }, (_, index) => index));
+    this.#hasUsage = params.stream_options?.include_usage === true;
+    this.#unfinished = new Set(Array.from({ length: nChoices(params) }, (_, index) => index));
   }
 
   /** Whether every choice has ended. */
@@ -300,6 +301,11 @@ function readUsage({ usage }: JsonObject): Usage | undefined {
 function toJson({ seed, ...others }: CompletionParams): string {
   const json = JSON.stringify(typeof seed === "bigint" ? others : { ...others, seed });
   return typeof seed === "bigint" ? `${json.slice(0, -1)},"seed":${seed}}` : json;
+}
+
+/** Choices that a request asks for. */
+function nChoices(params: CompletionParams): number {
+  return nPrompts(params) * Number(params.n ?? 1);
 }
 
 function isObject(value: unknown): value is JsonObject {

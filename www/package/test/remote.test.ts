@@ -120,7 +120,8 @@ for (const [name, answer, expected] of [
   ["too many requests", () => Response.json({}, { status: 429, headers: { "retry-after": "7" } }), [429, "queue_full", /answered 429/]],
   ["no JSON", () => new Response("hello"), [502, "remote_failed", /no JSON: hello/]],
   ["JSON that is no completion", () => Response.json({ object: "list" }), [502, "remote_failed", /without choices/]],
-  ["no usage", () => Response.json({ choices: [] }), [502, "remote_failed", /without usage/]],
+  ["a choice too few", () => Response.json({ choices: [] }), [502, "remote_failed", /0 of 1 choices/]],
+  ["no usage", () => Response.json({ choices: [choice("a")] }), [502, "remote_failed", /without usage/]],
 ] as const) {
   test(`${name} is an error that says so`, async () => {
     serve(answer);

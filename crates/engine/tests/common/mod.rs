@@ -3,12 +3,13 @@
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
 use cinderlm_engine::testing::block_on;
-use cinderlm_engine::testing::{Probe, Script, ScriptedModel, ScriptedRuntime, TinyVocabulary};
+use cinderlm_engine::testing::{
+    Probe, Script, ScriptedModel, ScriptedRuntime, TinyVocabulary, read_script,
+};
 use cinderlm_engine::{CompletionStream, Engine, EngineOptions, Identity, collect};
 use cinderlm_protocol::{
     Chunk, Completion, CompletionError, CompletionRequest, Device, RequestLimits,
 };
-use cinderlm_tokenizer::Tokenizer;
 use futures::StreamExt as _;
 use serde::Deserialize as _;
 use serde_json::{Value, json};
@@ -58,7 +59,7 @@ impl Bench {
         let scripts: Vec<Script> = config
             .scripts
             .iter()
-            .map(|script| read_script(&tokenizer, script))
+            .map(|script| read_script(&tokenizer, script).expect("a script"))
             .collect();
         let model = ScriptedModel::new(
             TinyVocabulary::N_TOKENS,
@@ -160,30 +161,4 @@ pub(crate) fn chunks(stream: CompletionStream) -> Vec<Chunk> {
     let items: Vec<_> = block_on(stream.collect());
     let chunks: Result<_, _> = items.into_iter().collect();
     chunks.expect("the stream has no error")
-}
-
-/// `{ "prompt": text, "output": [step, …], "end": token }`; a step is a token's name or an object from names to probabilities.
-fn read_script(tokenizer: &Tokenizer, script: &Value) -> Script {
-    let token =
-        |name: &str| TinyVocabulary::token(name).unwrap_or_else(|| panic!("no token {name:?}"));
-    let steps = script["output"].as_array().expect("a list of steps");
-    let steps = steps.iter().map(|step| match step {
-        Value::String(name) => vec![(token(name), 1.0)],
-        Value::Object(distribution) => distribution
-            .iter()
-            .map(|(name, probability)| {
-                (
-                    token(name),
-                    probability.as_f64().expect("a probability") as f32,
-                )
-            })
-            .collect(),
-        other => panic!("{other} is no step"),
-    });
-    let prompt = script["prompt"].as_str().expect("a prompt");
-    Script {
-        prompt: TinyVocabulary::encode(tokenizer, prompt),
-        steps: steps.collect(),
-        end: token(script["end"].as_str().unwrap_or("<|end|>")),
-    }
 }

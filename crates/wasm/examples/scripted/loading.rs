@@ -1,0 +1,64 @@
+//! A scripted model out of a file of JSON.
+
+use cinderlm_engine::source_failure;
+use cinderlm_engine::testing::{ScriptedModel, TinyVocabulary, read_script};
+use cinderlm_protocol::{CompletionError, ErrorCode};
+use cinderlm_tokenizer::Tokenizer;
+use cinderlm_weights::ByteSource as _;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::device::Place;
+use crate::source::{ForwardReader, WholeFile};
+
+/// The models of this module.
+pub(crate) type Model = ScriptedModel;
+
+/// A model, and what is known of it.
+pub(crate) struct Loaded {
+    pub(crate) model: Model,
+    pub(crate) tokenizer: Tokenizer,
+    pub(crate) architecture: String,
+    pub(crate) kv_bytes_per_token: u64,
+    pub(crate) file: WholeFile,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ScriptFile {
+    context_length: usize,
+    can_fill_in: bool,
+    scripts: Vec<Value>,
+}
+
+/// Reads a file of scripts to its end.
+pub(crate) async fn open(
+    mut source: ForwardReader,
+    _context_length: Option<u64>,
+    _place: &Place,
+) -> Result<Loaded, CompletionError> {
+    let n_bytes = source.len().and_then(|len| usize::try_from(len).ok());
+    let mut bytes = vec![0; n_bytes.unwrap_or_default()];
+    source.read(0, &mut bytes).await.map_err(source_failure)?;
+    let file = source.finish().await.map_err(source_failure)?;
+    let script: ScriptFile = serde_json::from_slice(&bytes).map_err(corrupt)?;
+    let vocabulary = TinyVocabulary {
+        can_fill_in: script.can_fill_in,
+    };
+    let tokenizer = vocabulary.tokenizer().map_err(corrupt)?;
+    let scripts = script.scripts.iter();
+    let scripts = scripts.map(|script| read_script(&tokenizer, script).map_err(corrupt));
+    let scripts = scripts.collect::<Result<Vec<_>, _>>()?;
+    let model = ScriptedModel::new(TinyVocabulary::N_TOKENS, script.context_length, 1);
+    Ok(Loaded {
+        model: model.with_scripts(scripts),
+        tokenizer,
+        architecture: "scripted".to_owned(),
+        kv_bytes_per_token: 1,
+        file,
+    })
+}
+
+fn corrupt(error: impl ToString) -> CompletionError {
+    CompletionError::new(ErrorCode::CorruptModel, error.to_string())
+}

@@ -1,0 +1,64 @@
+//! A model out of its file.
+
+use std::num::NonZeroUsize;
+
+use cinderlm_engine::{Runtime as _, gguf_failure, load_tokenizer, model_failure, source_failure};
+use cinderlm_models::{LoadHooks, LoadOptions, LoadProgress, LoadedModel, load_model};
+use cinderlm_protocol::CompletionError;
+use cinderlm_tokenizer::Tokenizer;
+use cinderlm_weights::gguf::GgufReader;
+
+use crate::device::Place;
+use crate::host::Host;
+use crate::source::{ForwardReader, WholeFile};
+
+/// The models of this module.
+pub(crate) type Model = LoadedModel;
+
+/// A model, and what is known of it.
+pub(crate) struct Loaded {
+    pub(crate) model: Model,
+    pub(crate) tokenizer: Tokenizer,
+    pub(crate) architecture: String,
+    pub(crate) kv_bytes_per_token: u64,
+    pub(crate) file: WholeFile,
+}
+
+/// Reads a GGUF file to its end.
+pub(crate) async fn open(
+    source: ForwardReader,
+    context_length: Option<u64>,
+    place: &Place,
+) -> Result<Loaded, CompletionError> {
+    let mut reader = GgufReader::open(source).await.map_err(gguf_failure)?;
+    let tokenizer = load_tokenizer(&reader.header().metadata)?;
+    let options = LoadOptions {
+        // More than this target can count is no limit.
+        context_length: context_length
+            .map(|most| usize::try_from(most).unwrap_or(usize::MAX))
+            .and_then(NonZeroUsize::new),
+    };
+    let mut hooks = Hooks(&place.host);
+    let (device, profile) = (&place.device, place.profile);
+    let model = load_model(&mut reader, device, profile, options, &mut hooks).await;
+    let model = model.map_err(model_failure)?;
+    let file = reader.into_source().finish().await;
+    Ok(Loaded {
+        tokenizer,
+        architecture: model.info().architecture.clone(),
+        kv_bytes_per_token: model.info().kv_bytes_per_token,
+        file: file.map_err(source_failure)?,
+        model,
+    })
+}
+
+/// JavaScript's source counts the bytes and hears of cancellations; only the event loop is ours to serve.
+struct Hooks<'a>(&'a Host);
+
+impl LoadHooks for Hooks<'_> {
+    fn progress(&mut self, _progress: LoadProgress) {}
+
+    async fn yield_now(&mut self) {
+        self.0.yield_now().await;
+    }
+}
