@@ -101,6 +101,7 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Batcher<M, R> {
         prompt_rows: usize,
         prefix_tokens: usize,
     ) -> Self {
+        let prefixes = PrefixCache::new(prefix_tokens, model.kv_granularity());
         let max_rows = model.max_step_tokens();
         let prompt_rows = prompt_rows.min(max_rows / 2).max(1);
         let limits = BatchLimits {
@@ -114,7 +115,7 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Batcher<M, R> {
                 runtime,
                 limits,
                 desk: RefCell::default(),
-                prefixes: RefCell::new(PrefixCache::new(prefix_tokens)),
+                prefixes: RefCell::new(prefixes),
                 seats,
                 step: RefCell::default(),
                 wakers: Arc::default(),

@@ -101,6 +101,7 @@ impl<M: CausalLm + 'static, R: Runtime + Clone + 'static> Engine<M, R> {
         let limits = ModelLimits {
             vocab_size: model.vocab_size(),
             context_length: model.context_length(),
+            kv_granularity: model.kv_granularity(),
         };
         let seats = Seats::new(SeatLimits {
             n_seats: options.max_batch,

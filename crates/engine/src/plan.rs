@@ -14,6 +14,8 @@ use crate::stop::StopMatcher;
 pub(crate) struct ModelLimits {
     pub(crate) vocab_size: usize,
     pub(crate) context_length: usize,
+    /// Tokens that key-value memory is taken for at a time.
+    pub(crate) kv_granularity: usize,
 }
 
 /// A request made ready for a model.
@@ -31,6 +33,7 @@ pub(crate) struct Plan {
     sampling: SamplerConfig,
     seed: u64,
     stops: StopMatcher,
+    kv_granularity: usize,
 }
 
 impl Plan {
@@ -66,6 +69,7 @@ impl Plan {
             },
             seed: request.seed.map_or_else(random_seed, i64::cast_unsigned),
             stops: StopMatcher::new(&request.stop),
+            kv_granularity: limits.kv_granularity,
         })
     }
 
@@ -90,10 +94,12 @@ impl Plan {
         delta.into_choice(prompt_index * self.n + number, self.n_top)
     }
 
-    /// Tokens that the sequence of one choice may come to.
+    /// Tokens that the sequence of one choice may come to, and what of its memory stays empty.
     pub(crate) fn n_tokens(&self, prompt: &PromptTokens) -> usize {
         let max_tokens = usize::try_from(self.max_tokens).unwrap_or(usize::MAX);
-        prompt.ids.len().saturating_add(max_tokens)
+        let n_tokens = prompt.ids.len().saturating_add(max_tokens);
+        let is_countable = n_tokens.checked_next_multiple_of(self.kv_granularity.max(1));
+        is_countable.unwrap_or(usize::MAX)
     }
 
     /// What the choices of a prompt have in common.

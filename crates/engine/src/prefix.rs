@@ -36,14 +36,17 @@ struct Kept {
 pub(crate) struct PrefixCache {
     kept: VecDeque<Kept>,
     max_tokens: usize,
+    /// Tokens that memory is taken for at a time.
+    granularity: usize,
     stats: PrefixStats,
 }
 
 impl PrefixCache {
-    pub(crate) fn new(max_tokens: usize) -> Self {
+    pub(crate) fn new(max_tokens: usize, granularity: usize) -> Self {
         Self {
             kept: VecDeque::new(),
             max_tokens,
+            granularity: granularity.max(1),
             stats: PrefixStats::default(),
         }
     }
@@ -87,7 +90,9 @@ impl PrefixCache {
     ) -> Vec<SequenceId> {
         let max_tokens = self.max_tokens.min(n_free);
         let is_known = |kept: &Kept| kept.scope == scope && kept.tokens.starts_with(&tokens);
-        if tokens.len() < MIN_SHARED || tokens.len() > max_tokens || self.kept.iter().any(is_known)
+        if tokens.len() < MIN_SHARED
+            || self.n_held(&tokens) > max_tokens
+            || self.kept.iter().any(is_known)
         {
             return vec![id];
         }
@@ -103,7 +108,11 @@ impl PrefixCache {
     /// Gives up the least recently used down to `n_tokens` in all; they are to be closed.
     pub(crate) fn shrink(&mut self, n_tokens: usize) -> Vec<SequenceId> {
         let mut closed = Vec::new();
-        while self.stats.n_kept_tokens > n_tokens || self.kept.len() > MAX_KEPT {
+        let n_held = |cache: &Self| -> usize {
+            let held = cache.kept.iter().map(|kept| cache.n_held(&kept.tokens));
+            held.sum()
+        };
+        while n_held(self) > n_tokens || self.kept.len() > MAX_KEPT {
             let oldest = self.kept.front().map(|kept| kept.id);
             closed.extend(self.remove(|kept| Some(kept.id) == oldest));
         }
@@ -113,6 +122,11 @@ impl PrefixCache {
     /// Gives up every sequence; they are to be closed.
     pub(crate) fn clear(&mut self) -> Vec<SequenceId> {
         self.shrink(0)
+    }
+
+    /// The tokens that a sequence's memory has room for.
+    fn n_held(&self, tokens: &[u32]) -> usize {
+        tokens.len().next_multiple_of(self.granularity)
     }
 
     fn remove(&mut self, is_gone: impl Fn(&Kept) -> bool) -> Vec<SequenceId> {
@@ -153,7 +167,7 @@ mod tests {
 
     #[test]
     fn the_longest_beginning_is_found_and_the_last_token_left() {
-        let mut cache = PrefixCache::new(1000);
+        let mut cache = PrefixCache::new(1000, 1);
         assert!(keep(&mut cache, 1, tokens(0..40)).is_empty());
         let other = [tokens(0..20), tokens(50..90)].concat();
         assert!(keep(&mut cache, 2, other).is_empty());
@@ -175,7 +189,7 @@ mod tests {
 
     #[test]
     fn what_is_least_recently_used_goes_first() {
-        let mut cache = PrefixCache::new(100);
+        let mut cache = PrefixCache::new(100, 1);
         for (id, start) in [(1, 0), (2, 100), (3, 200)] {
             assert!(keep(&mut cache, id, tokens(start..start + 30)).is_empty());
         }
@@ -193,7 +207,7 @@ mod tests {
 
     #[test]
     fn one_sequence_stands_for_its_beginnings() {
-        let mut cache = PrefixCache::new(100);
+        let mut cache = PrefixCache::new(100, 1);
         assert!(keep(&mut cache, 1, tokens(0..30)).is_empty());
         assert_eq!(keep(&mut cache, 2, tokens(0..50)), [SequenceId(1)]);
         assert_eq!(keep(&mut cache, 3, tokens(0..40)), [SequenceId(3)]);
@@ -204,7 +218,7 @@ mod tests {
 
     #[test]
     fn one_scope_does_not_learn_of_another() {
-        let mut cache = PrefixCache::new(1000);
+        let mut cache = PrefixCache::new(1000, 1);
         let (own, other) = (scope("own"), scope("other"));
         for (id, scope) in [(1, &own), (2, &other)] {
             let gone = cache.keep(SequenceId(id), Rc::clone(scope), tokens(0..30), ROOM);
@@ -220,12 +234,22 @@ mod tests {
 
     #[test]
     fn without_room_nothing_is_kept() {
-        let mut cache = PrefixCache::new(0);
+        let mut cache = PrefixCache::new(0, 1);
         assert_eq!(keep(&mut cache, 1, tokens(0..30)), [SequenceId(1)]);
         assert_eq!(cache.find(&scope(""), &tokens(0..30)), None);
-        let mut cache = PrefixCache::new(100);
+        let mut cache = PrefixCache::new(100, 1);
         assert!(keep(&mut cache, 1, tokens(0..30)).is_empty());
         let later = cache.keep(SequenceId(2), scope(""), tokens(50..80), 40);
         assert_eq!(later, [SequenceId(1)], "others need the rest of the room");
+    }
+
+    #[test]
+    fn memory_counts_by_the_piece() {
+        let mut cache = PrefixCache::new(128, 64);
+        assert!(keep(&mut cache, 1, tokens(0..20)).is_empty());
+        assert!(keep(&mut cache, 2, tokens(100..164)).is_empty());
+        assert_eq!(keep(&mut cache, 3, tokens(200..220)), [SequenceId(1)]);
+        assert_eq!(keep(&mut cache, 4, tokens(300..429)), [SequenceId(4)]);
+        assert_eq!(cache.stats().n_kept_tokens, 84);
     }
 }

@@ -56,6 +56,11 @@ pub trait CausalLm {
     /// The most tokens one call of [`forward`](Self::forward) takes, over all feeds.
     fn max_step_tokens(&self) -> usize;
 
+    /// Tokens that key-value memory is taken for at a time, at least 1: a sequence's last piece may be partly empty.
+    fn kv_granularity(&self) -> usize {
+        1
+    }
+
     /// Starts a new, empty sequence. It costs no key-value memory until it is fed.
     fn open(&mut self) -> SequenceId;
 

@@ -103,6 +103,12 @@ impl CausalLm for LoadedModel {
         }
     }
 
+    fn kv_granularity(&self) -> usize {
+        match self {
+            Self::Llama(model) => model.kv_granularity(),
+        }
+    }
+
     fn open(&mut self) -> SequenceId {
         match self {
             Self::Llama(model) => model.open(),

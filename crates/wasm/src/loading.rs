@@ -5,24 +5,15 @@ use std::num::NonZeroUsize;
 use cinderlm_engine::{Runtime as _, gguf_failure, load_tokenizer, model_failure, source_failure};
 use cinderlm_models::{LoadHooks, LoadOptions, LoadProgress, LoadedModel, load_model};
 use cinderlm_protocol::CompletionError;
-use cinderlm_tokenizer::Tokenizer;
 use cinderlm_weights::gguf::GgufReader;
 
 use crate::device::Place;
 use crate::host::Host;
-use crate::source::{ForwardReader, WholeFile};
+use crate::models::Loaded;
+use crate::source::ForwardReader;
 
 /// The models of this module.
 pub(crate) type Model = LoadedModel;
-
-/// A model, and what is known of it.
-pub(crate) struct Loaded {
-    pub(crate) model: Model,
-    pub(crate) tokenizer: Tokenizer,
-    pub(crate) architecture: String,
-    pub(crate) kv_bytes_per_token: u64,
-    pub(crate) file: WholeFile,
-}
 
 /// Reads a GGUF file to its end.
 pub(crate) async fn open(

@@ -12,7 +12,7 @@ use cinderlm_engine::{
 use cinderlm_kernels::gpu_bytes_in_use;
 use cinderlm_models::CausalLm as _;
 use cinderlm_protocol::{Chunk, Completion, CompletionError, CompletionRequest, ErrorCode};
-use cinderlm_tokenizer::SpecialTokens;
+use cinderlm_tokenizer::{SpecialTokens, Tokenizer};
 use futures::channel::oneshot;
 use futures::future::Shared;
 use futures::{FutureExt as _, Stream, StreamExt as _, stream};
@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::device::{Place, place};
 use crate::host::Host;
 use crate::loading::{self, Model};
-use crate::source::{ForwardReader, ForwardSource};
+use crate::source::{ForwardReader, ForwardSource, WholeFile};
 
 /// Prompt tokens per step on the CPU, whose steps nothing can interrupt: a chunk takes a fraction of a second.
 const CPU_PREFILL_ROWS: usize = 32;
@@ -35,6 +35,15 @@ const KV_CACHE_BYTES: u64 = 256 << 20;
 pub(crate) struct ModelOptions {
     context_length: Option<u64>,
     sha256: Option<String>,
+}
+
+/// A model that was loaded, and what is known of it.
+pub(crate) struct Loaded {
+    pub(crate) model: Model,
+    pub(crate) tokenizer: Tokenizer,
+    pub(crate) architecture: String,
+    pub(crate) kv_bytes_per_token: u64,
+    pub(crate) file: WholeFile,
 }
 
 /// What JavaScript may set about a completion.

@@ -5,6 +5,7 @@
 
 mod arrows;
 mod build;
+mod compat;
 mod complete;
 mod fingerprint;
 mod section;
@@ -53,6 +54,8 @@ enum Task {
     },
     /// Run every test: Rust, TypeScript, browsers.
     Test(test::Arguments),
+    /// Compare with a real server, llama-cpp-python's, which is compiled first: ten minutes, once.
+    Compat(compat::Arguments),
     /// Check formatting, lints on native and wasm, crate dependencies, types and the size of the wasm module.
     Tidy,
 }
@@ -75,6 +78,7 @@ fn run(task: Task) -> Result<()> {
         Task::Complete(arguments) => complete::run(&workspace, *arguments),
         Task::Serve { port } => complete::serve(&workspace, port),
         Task::Test(arguments) => test::run(&workspace, &arguments),
+        Task::Compat(arguments) => compat::run(&workspace, &arguments),
         Task::Tidy => tidy::run(&workspace),
     }
 }

@@ -14,7 +14,7 @@ use crate::workspace::Workspace;
 use crate::{arrows, build, size, tidy};
 
 /// Names the model file to tests.
-const MODEL_VARIABLE: &str = "CINDERLM_MODEL";
+pub(crate) const MODEL_VARIABLE: &str = "CINDERLM_MODEL";
 
 /// With a test module's name after it, names its folder to browser tests.
 const MODULE_VARIABLE: &str = "CINDERLM_MODULE_";

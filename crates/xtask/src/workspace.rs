@@ -54,6 +54,11 @@ impl Workspace {
         self.package().join("dist")
     }
 
+    /// What is compared with a real server.
+    pub(crate) fn compat(&self) -> PathBuf {
+        self.root.join("tests/compat")
+    }
+
     /// The browser harness and its tests.
     pub(crate) fn e2e(&self) -> PathBuf {
         self.root.join("tests/e2e")

@@ -106,6 +106,10 @@ impl CausalLm for LlamaModel {
         MAX_STEP_TOKENS
     }
 
+    fn kv_granularity(&self) -> usize {
+        BLOCK_TOKENS
+    }
+
     fn open(&mut self) -> SequenceId {
         self.kv.open()
     }

@@ -3,25 +3,16 @@
 use cinderlm_engine::source_failure;
 use cinderlm_engine::testing::{ScriptedModel, TinyVocabulary, read_script};
 use cinderlm_protocol::{CompletionError, ErrorCode};
-use cinderlm_tokenizer::Tokenizer;
 use cinderlm_weights::ByteSource as _;
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::device::Place;
-use crate::source::{ForwardReader, WholeFile};
+use crate::models::Loaded;
+use crate::source::ForwardReader;
 
 /// The models of this module.
 pub(crate) type Model = ScriptedModel;
-
-/// A model, and what is known of it.
-pub(crate) struct Loaded {
-    pub(crate) model: Model,
-    pub(crate) tokenizer: Tokenizer,
-    pub(crate) architecture: String,
-    pub(crate) kv_bytes_per_token: u64,
-    pub(crate) file: WholeFile,
-}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

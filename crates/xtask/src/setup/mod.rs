@@ -2,6 +2,7 @@
 
 pub(crate) mod browsers;
 mod debian;
+pub(crate) mod llama;
 pub(crate) mod model;
 pub(crate) mod npm;
 pub(crate) mod toolchain;
