@@ -6,6 +6,8 @@ import { tinyModel } from "./models.mjs";
 import { serve } from "./server.mjs";
 
 const N_REQUESTS = 100;
+/** Far less than a hundred requests would leave: the keys and values of one are some 100 KiB, its chunks as much. */
+const ALLOWANCE_BYTES = 512 * 1024;
 
 let server;
 before(async () => {
@@ -30,7 +32,10 @@ for (const name of BROWSERS) {
         assert.ok(outcome.mostBytes > outcome.budget / 2, `${outcome.mostBytes} of ${outcome.budget} bytes: they did not run side by side`);
         // What is kept for prompts to come, and nothing besides.
         assert.ok(outcome.idle.kvBytes <= outcome.budget / 2, JSON.stringify(outcome));
-        assert.deepEqual(outcome.memory.after, outcome.memory.before);
+        // How calls fall together differs from round to round, and with it how memory is cut; what it once had wasm never gives back.
+        for (const [kind, { before, after }] of Object.entries(outcome.memory)) {
+          assert.ok(after <= before + ALLOWANCE_BYTES, `${after} ${kind} after the second round, ${before} after the first`);
+        }
         assert.equal(outcome.reports, N_REQUESTS);
       } finally {
         await browser.close();
@@ -118,7 +123,9 @@ async function crowd({ device, nRequests }) {
   isWatching = false;
   await watch;
   while (reports < nRequests) await new Promise((resolve) => setTimeout(resolve, 5));
-  const result = { requests, mostBytes, budget, idle: (await cinder.stats()).tiny, memory: { before, after: await cinder.memory() }, reports };
+  const after = await cinder.memory();
+  const memory = Object.fromEntries(Object.keys(before).map((kind) => [kind, { before: before[kind], after: after[kind] }]));
+  const result = { requests, mostBytes, budget, idle: (await cinder.stats()).tiny, memory, reports };
   await cinder.dispose();
   return JSON.stringify(result);
 }
