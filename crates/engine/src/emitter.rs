@@ -64,6 +64,11 @@ impl<'a> Emitter<'a> {
         self.sink.is_resting()
     }
 
+    /// Waits until the consumer takes more than a chunk or two.
+    pub(crate) async fn refilled(&self) {
+        self.sink.refilled().await;
+    }
+
     /// Sends what is left, and on the last chunk the totals.
     pub(crate) async fn finish(&self, meter: &Meter) {
         let extra = Extra {

@@ -85,7 +85,10 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Generation<'_, M, R> {
         let is_scored = self.plan.echo && self.plan.n_top.is_some();
         let seat = match self.plan.max_tokens > 0 || is_scored {
             true => Some(self.take_seat(prompt).await),
-            false => None,
+            false => {
+                drop(self.place.take()); // It waits for nothing.
+                None
+            }
         };
         let (echo, prefilled) = self.read(prompt, seat.is_some()).await?;
         let Some(prefilled) = prefilled else {
@@ -107,6 +110,11 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Generation<'_, M, R> {
             try_join_all(choices).await?;
             Ok(())
         }
+    }
+
+    /// Whether a choice of this prompt has no seat yet.
+    fn must_wait(&self, prompt: &PromptTokens) -> bool {
+        (self.seats).are_taken_for(self.plan.n_tokens(prompt))
     }
 
     async fn take_seat(&self, prompt: &PromptTokens) -> Seat {
@@ -186,8 +194,9 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Generation<'_, M, R> {
     /// Sends a part of a choice. If the consumer rests and somebody waits for a seat, the choice leaves its own.
     async fn offer(&self, read: &ReadPrompt<'_, M, R>, own: &mut Candidate<M, R>, choice: Choice) {
         let taken = pin!(self.emitter.choice(choice));
+        let resting = self.seats.rest();
         let wanted = pin!(poll_fn(|context| match self.emitter.is_resting() {
-            true => self.seats.poll_wanted(context),
+            true => resting.poll_wanted(context),
             false => Poll::Pending,
         }));
         let Either::Right(((), taken)) = select(taken, wanted).await else {
@@ -203,6 +212,7 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Generation<'_, M, R> {
         }
         drop(read.prefilled.take());
         taken.await;
+        self.emitter.refilled().await;
     }
 
     /// Generates all candidates and sends the likeliest, best first.
@@ -234,8 +244,7 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Generation<'_, M, R> {
         let seat = match read.seat.take() {
             Some(seat) => seat,
             None => {
-                if (self.seats).are_taken_for(self.plan.n_tokens(read.prompt)) {
-                    // Who waits holds nothing; what is kept for prompts like it may still be there later.
+                if self.must_wait(read.prompt) {
                     drop(read.prefilled.take());
                 }
                 self.take_seat(read.prompt).await
@@ -290,7 +299,9 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Generation<'_, M, R> {
             Some(shared) => shared,
             None => Rc::new(self.reread(&read.prompt.ids).await?),
         };
-        let kept = (n_left > 0).then(|| Rc::clone(&shared));
+        // Whoever waits for a seat holds nothing; what is kept for prompts like it may still be there later.
+        let is_needed = n_left > 0 && !self.must_wait(read.prompt);
+        let kept = is_needed.then(|| Rc::clone(&shared));
         read.prefilled.replace(kept);
         // One that still waits for its fork holds the prompt too: the last then forks as the others did.
         match Rc::try_unwrap(shared) {

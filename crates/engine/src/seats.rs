@@ -29,8 +29,8 @@ struct Queue {
     /// In order of arrival; as many of the first as the limits allow have seats.
     tickets: VecDeque<Ticket>,
     n_issued: u64,
-    /// Those who would give up theirs if somebody waited.
-    resting: Vec<Waker>,
+    /// Those who would give up theirs if somebody waited, each once.
+    resting: Vec<(u64, Waker)>,
 }
 
 #[derive(Debug)]
@@ -93,32 +93,31 @@ impl Seats {
             own.waker = Some(context.waker().clone());
             let resting = std::mem::take(&mut queue.resting);
             drop(queue);
-            resting.into_iter().for_each(Waker::wake);
+            resting.into_iter().for_each(|(_, waker)| waker.wake());
             Poll::Pending
         })
         .await;
         seat
     }
 
-    /// Whether somebody waits for a seat; if nobody does, the task is woken when somebody will.
-    pub(crate) fn poll_wanted(&self, context: &Context<'_>) -> Poll<()> {
-        let mut queue = self.queue.borrow_mut();
-        let (n_seated, _) = queue.seated(self.limits);
-        if queue.tickets.len() > n_seated {
-            return Poll::Ready(());
+    /// Announces somebody who would give up a seat if somebody waited for it.
+    pub(crate) fn rest(self: &Rc<Self>) -> Resting {
+        Resting {
+            seats: Rc::clone(self),
+            id: self.next_id(),
         }
-        let own = context.waker();
-        if !queue.resting.iter().any(|known| known.will_wake(own)) {
-            queue.resting.push(own.clone());
-        }
-        Poll::Pending
     }
 
-    fn enter(self: &Rc<Self>, n_tokens: usize) -> Seat {
+    fn next_id(&self) -> u64 {
         let mut queue = self.queue.borrow_mut();
         let id = queue.n_issued;
         queue.n_issued += 1;
-        queue.tickets.push_back(Ticket {
+        id
+    }
+
+    fn enter(self: &Rc<Self>, n_tokens: usize) -> Seat {
+        let id = self.next_id();
+        self.queue.borrow_mut().tickets.push_back(Ticket {
             id,
             n_tokens,
             waker: None,
@@ -146,6 +145,37 @@ impl Drop for Seat {
         let wakers: Vec<Waker> = seated.filter_map(|ticket| ticket.waker.take()).collect();
         drop(queue);
         wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// Somebody who would give up a seat.
+#[derive(Debug)]
+pub(crate) struct Resting {
+    seats: Rc<Seats>,
+    id: u64,
+}
+
+impl Resting {
+    /// Whether somebody waits for a seat; if nobody does, the task is woken when somebody will.
+    pub(crate) fn poll_wanted(&self, context: &Context<'_>) -> Poll<()> {
+        let mut queue = self.seats.queue.borrow_mut();
+        let (n_seated, _) = queue.seated(self.seats.limits);
+        if queue.tickets.len() > n_seated {
+            return Poll::Ready(());
+        }
+        let waker = context.waker().clone();
+        match queue.resting.iter_mut().find(|(id, _)| *id == self.id) {
+            Some((_, known)) => *known = waker,
+            None => queue.resting.push((self.id, waker)),
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Resting {
+    fn drop(&mut self) {
+        let mut queue = self.seats.queue.borrow_mut();
+        queue.resting.retain(|(id, _)| *id != self.id);
     }
 }
 
@@ -241,11 +271,17 @@ mod tests {
         let waker = noop_waker();
         let context = Context::from_waker(&waker);
         let first = seats.take(1).now_or_never().expect("nobody is before it");
-        assert!(seats.poll_wanted(&context).is_pending());
+        let resting = seats.rest();
+        for _ in 0..3 {
+            assert!(resting.poll_wanted(&context).is_pending());
+            assert_eq!(seats.queue.borrow().resting.len(), 1);
+        }
         let mut second = Box::pin(seats.take(1));
         assert!(second.as_mut().now_or_never().is_none());
-        assert!(seats.poll_wanted(&context).is_ready());
+        assert!(resting.poll_wanted(&context).is_ready());
         drop(first);
-        assert!(seats.poll_wanted(&context).is_pending());
+        assert!(resting.poll_wanted(&context).is_pending());
+        drop(resting);
+        assert!(seats.queue.borrow().resting.is_empty());
     }
 }

@@ -22,10 +22,14 @@ struct Outgoing {
     n_taken: u64,
     /// Chunks that the consumer takes before it rests.
     window: u64,
+    /// Chunks that whoever left its place to another waits for, so that it does not come back for one.
+    refill: u64,
     /// Those who wait until it is taken.
     wakers: Vec<Waker>,
     /// The consumer, if it waits while its window is closed.
     consumer: Option<Waker>,
+    /// Those who wait for the window to fill up.
+    refilling: Vec<Waker>,
 }
 
 impl Outgoing {
@@ -47,7 +51,7 @@ impl Outgoing {
 ///
 /// A stream that is not polled keeps what it has of the model. One that is to rest without holding up others is polled on, with a
 /// [window](Self::with_window) that lets no chunk out: each choice runs until it has something to say, and then gives its place to whoever waits for one.
-/// When it goes on, it takes a place again and reads what the model has lost.
+/// When the window is half as wide as at first, it takes a place again and reads what the model has lost.
 pub struct CompletionStream {
     driver: Option<Driver>,
     /// Why the driver ended, until the consumer knows.
@@ -67,8 +71,10 @@ impl CompletionStream {
             chunk: None,
             n_taken: 0,
             window: u64::MAX,
+            refill: 1,
             wakers: Vec::new(),
             consumer: None,
+            refilling: Vec::new(),
         }));
         let sink = ChunkSink {
             slot: Rc::clone(&slot),
@@ -84,7 +90,10 @@ impl CompletionStream {
     /// Lets out only `n_chunks` until its [handle](Self::handle) allows more; then the stream is pending.
     #[must_use]
     pub fn with_window(self, n_chunks: u64) -> Self {
-        self.slot.borrow_mut().window = n_chunks;
+        let mut slot = self.slot.borrow_mut();
+        slot.window = n_chunks;
+        slot.refill = (n_chunks / 2).max(1);
+        drop(slot);
         self
     }
 
@@ -119,9 +128,12 @@ impl StreamHandle {
     pub fn widen(&self, n_chunks: u64) {
         let mut slot = self.slot.borrow_mut();
         slot.window = slot.window.saturating_add(n_chunks);
-        let consumer = slot.consumer.take();
+        let mut wakers: Vec<Waker> = slot.consumer.take().into_iter().collect();
+        if slot.window >= slot.refill {
+            wakers.append(&mut slot.refilling);
+        }
         drop(slot);
-        consumer.into_iter().for_each(Waker::wake);
+        wakers.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -190,6 +202,22 @@ impl ChunkSink {
     /// Whether the consumer takes nothing for now.
     pub(crate) fn is_resting(&self) -> bool {
         self.slot.borrow().window == 0
+    }
+
+    /// Waits until the consumer takes more than a chunk or two.
+    pub(crate) async fn refilled(&self) {
+        poll_fn(|context| {
+            let mut slot = self.slot.borrow_mut();
+            if slot.window >= slot.refill {
+                return Poll::Ready(());
+            }
+            let waker = context.waker();
+            if !slot.refilling.iter().any(|known| known.will_wake(waker)) {
+                slot.refilling.push(waker.clone());
+            }
+            Poll::Pending
+        })
+        .await;
     }
 
     /// Hands a whole chunk to the consumer, which must have taken all that was sent before. Ready once it has been taken.

@@ -18,6 +18,8 @@ export interface RequestEnd {
 
 /** A request that is counted. */
 export interface OpenAccount {
+  /** Its caller has left: another request may take its place, though what it used is not known yet. */
+  release(): void;
   /** The request has ended. Later calls change nothing. */
   close(end: RequestEnd): void;
 }
@@ -46,14 +48,15 @@ export class Accounts {
   }
 
   /**
-   * Takes a request on. Requests without a `user` count as one user's.
+   * Takes a request on. Requests without a `user` count as one user's; those of a caller who brought a key count as that caller's, whatever
+   * user they name.
    *
    * @throws CompletionError `user_limit`.
    */
-  open(params: CompletionParams): OpenAccount {
+  open(params: CompletionParams, caller?: string): OpenAccount {
     const now = this.#now();
     this.#forget(now);
-    const name = params.user ?? "";
+    const name = caller === undefined ? `user ${params.user ?? ""}` : `caller ${caller}`;
     const user = this.#users.get(name) ?? { nRunning: 0, nReserved: 0, spent: [] };
     const nTokens = mostGenerated(params);
     this.#check(user, nTokens, now);
@@ -62,14 +65,20 @@ export class Accounts {
     user.nReserved += nTokens;
     const created = Date.now();
     let isOpen = true;
+    let isRunning = true;
+    const release = (): void => {
+      if (isRunning) user.nRunning -= 1;
+      isRunning = false;
+    };
     return {
+      release,
       close: (end) => {
         if (!isOpen) return;
         isOpen = false;
+        release();
         const ended = this.#now();
-        user.nRunning -= 1;
         user.nReserved -= nTokens;
-        // What a server did not count is taken for the most that it may have been.
+        // What nobody counted, on a server or in a worker that died, is taken for the most that it may have been.
         const nSpent = end.usage?.total_tokens ?? (end.outcome === "failed" ? 0 : nTokens);
         if (nSpent > 0 && this.#perUser.tokensPerMinute !== undefined) user.spent.push({ at: ended, nTokens: nSpent });
         this.#report(params, end, created, ended - now);
@@ -99,7 +108,7 @@ export class Accounts {
   #forget(now: number): void {
     for (const [name, user] of this.#users) {
       user.spent = user.spent.filter(({ at }) => at + MINUTE_MILLIS > now);
-      if (user.nRunning === 0 && user.spent.length === 0) this.#users.delete(name);
+      if (user.nRunning === 0 && user.nReserved === 0 && user.spent.length === 0) this.#users.delete(name);
     }
   }
 
@@ -108,10 +117,12 @@ export class Accounts {
     const { ran_on, outcome, usage, timings, error } = end;
     const code = error instanceof CompletionError ? error.code : null;
     const { user = null, model } = params;
+    const failed = (thrown: unknown): void => this.#logger.error(`onUsage threw: ${String(thrown)}`);
+    const report = { user, model, ran_on, outcome, error_code: code, usage, created_millis: created, duration_millis: durationMillis, timings };
     try {
-      this.#onUsage({ user, model, ran_on, outcome, error_code: code, usage, created_millis: created, duration_millis: durationMillis, timings });
+      Promise.resolve<unknown>(this.#onUsage(report)).catch(failed); // An async function passes for one that gives nothing.
     } catch (thrown) {
-      this.#logger.error(`onUsage threw: ${String(thrown)}`);
+      failed(thrown);
     }
   }
 }

@@ -22,6 +22,7 @@ import type {
   ModelSource,
   PrefixStats,
   StreamingCompletionParams,
+  Usage,
   WholeCompletionParams,
 } from "./types.js";
 import { validate } from "./validate.js";
@@ -31,12 +32,14 @@ const SILENT: Logger = { debug: () => undefined, info: () => undefined, warn: ()
 /** Failures after which a server may do what this device cannot. */
 const FALLS_BACK: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   "device_unavailable",
-  "device_lost",
   "out_of_memory",
   "download_failed",
   "unsupported_model",
   "storage_full",
 ]);
+
+/** What a request has used that never began. */
+const NOTHING: Usage = { prompt_tokens: 0, completion_tokens: 0, total_tokens: 0 };
 
 interface Running {
   connection: Connection;
@@ -127,33 +130,37 @@ export class Cinder {
   async complete(params: CompletionParams, options: CallOptions = {}): Promise<Completion | CompletionStream> {
     const own: unknown = snapshot(params);
     validate(own);
-    const { signal, cacheScope } = options;
+    if (this.#disposed) throw disposed();
+    const { signal, cacheScope, caller } = options;
     checkSignal(signal);
     if (cacheScope !== undefined && typeof cacheScope !== "string") throw new TypeError(`cacheScope: expected a string, got ${kindOf(cacheScope)}.`);
+    // Rust's strings have none: two such scopes would become one.
+    if (cacheScope !== undefined && /\p{Surrogate}/u.test(cacheScope)) throw new TypeError("cacheScope: expected whole characters, got half of a surrogate pair.");
     if (signal?.aborted) throw abortReason(signal);
     const isRemote = this.#remote !== undefined && (this.#options.remote?.use === "always" || !this.#models.has(own.model));
     if (!isRemote) this.#find(own.model);
-    const account = this.#accounts.open(own);
+    const account = this.#accounts.open(own, caller);
     return isRemote ? this.#completeThere(own, options, account) : this.#completeHere(own, options, account);
   }
 
   async #completeHere(params: CompletionParams, options: CallOptions, account: OpenAccount): Promise<Completion | CompletionStream> {
-    const { signal, cacheScope } = options;
+    const { signal } = options;
     /** What the worker has to tell of its end, from when it is known that no server takes the request over. */
     let told: (() => void) | undefined;
     let isSettled = false;
     const onEnd: CallHooks["onEnd"] = (outcome, report, error) => {
-      told = () => account.close({ ran_on: "local", outcome, error, usage: report?.usage ?? null, timings: report?.timings ?? null });
+      const usage = report === null ? NOTHING : (report?.usage ?? null);
+      told = () => account.close({ ran_on: "local", outcome, error, usage, timings: report?.timings ?? null });
       if (isSettled) told();
     };
     let isSent = false;
     try {
       const model = this.#find(params.model);
       const connection = await this.#connect(signal);
-      const request = { type: "complete", model, params, window: STREAM_WINDOW, ...(cacheScope === undefined ? {} : { cacheScope }) } as const;
+      const request = { type: "complete", model, params, window: STREAM_WINDOW, cacheScope: scopeOf(options) } as const;
       isSent = true;
       return await this.#reported<Completion | CompletionStream>(options, (hooks) => {
-        const all = { ...hooks, onEnd };
+        const all = { ...hooks, onEnd, onLeave: account.release };
         return params.stream === true ? connection.stream(request, all) : connection.complete(request, all);
       });
     } catch (error) {
@@ -162,7 +169,7 @@ export class Cinder {
         this.#logger.warn(`cinderlm hands a request to the remote server: ${error.message}`);
         return this.#completeThere(params, options, account);
       }
-      if (!isSent) account.close({ ran_on: "local", outcome: signal?.aborted ? "aborted" : "failed", error, usage: null, timings: null });
+      if (!isSent) account.close({ ran_on: "local", outcome: signal?.aborted ? "aborted" : "failed", error, usage: NOTHING, timings: null });
       throw error;
     } finally {
       isSettled = true;
@@ -172,8 +179,7 @@ export class Cinder {
 
   async #completeThere(params: CompletionParams, { signal }: CallOptions, account: OpenAccount): Promise<Completion | CompletionStream> {
     const remote = this.#remote as Remote;
-    const ended = account.close;
-    return params.stream === true ? remote.stream(params, signal, ended) : remote.complete(params, signal, ended);
+    return params.stream === true ? remote.stream(params, signal, account.close) : remote.complete(params, signal, account.close);
   }
 
   /**
@@ -214,7 +220,8 @@ export class Cinder {
   /** Ends the worker and frees everything. Calls that still run are rejected, and so are later ones. */
   dispose(): Promise<void> {
     this.#disposed = true;
-    this.#running?.connection.close(completionError("internal", "This Cinder was disposed."));
+    this.#running?.connection.close(disposed());
+    this.#remote?.close(disposed());
     return Promise.resolve();
   }
 
@@ -246,7 +253,7 @@ export class Cinder {
   }
 
   #start(): Running {
-    if (this.#disposed) throw completionError("internal", "This Cinder was disposed.");
+    if (this.#disposed) throw disposed();
     if (this.#running !== undefined) return this.#running;
     const connection: Connection = new Connection(this.#makeWorker(), {
       alive: (lock) => watchWorker(connection, lock),
@@ -299,8 +306,17 @@ export class Cinder {
   }
 }
 
+function disposed(): CompletionError {
+  return completionError("internal", "This Cinder was disposed.");
+}
+
 function checkSignal(signal: unknown): void {
   if (signal !== undefined && !(signal instanceof AbortSignal)) throw new TypeError(`signal: expected an AbortSignal, got ${kindOf(signal)}.`);
+}
+
+/** A scope of the page's and a caller's are never the same. */
+function scopeOf({ cacheScope = "", caller }: CallOptions): string {
+  return caller === undefined ? `page ${cacheScope}` : `caller ${caller}`;
 }
 
 function kindOf(value: unknown): string {

@@ -17,10 +17,12 @@ export interface CallHooks {
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: LoadProgress) => void) | undefined;
   /**
-   * Hears how a completion ended, once: after an abort too, when the worker has stopped it. Without a report the worker never began, or is
-   * gone; the error is what the call failed with.
+   * Hears how a completion ended, once: after an abort too, when the worker has stopped it. The report is null if it never began, and undefined
+   * if the worker is gone; the error is what the call failed with.
    */
-  onEnd?: ((outcome: CallOutcome, report: LocalReport | undefined, error?: unknown) => void) | undefined;
+  onEnd?: ((outcome: CallOutcome, report: LocalReport | null | undefined, error?: unknown) => void) | undefined;
+  /** Hears that the caller has left, before the worker has stopped. */
+  onLeave?: (() => void) | undefined;
 }
 
 /** How a call ended. */
@@ -54,6 +56,8 @@ export class Connection {
   readonly #pending = new Map<number, Pending>();
   /** Those who hear of the end of a call, aborted ones included. */
   readonly #onEnd = new Map<number, NonNullable<CallHooks["onEnd"]>>();
+  /** Those of which the caller has left. */
+  readonly #left = new Set<number>();
   #nextId = 1;
   #closed: CompletionError | undefined;
 
@@ -88,7 +92,7 @@ export class Connection {
         taken: () => this.#post({ type: "credit", id, count: 1 }),
         left: () => {
           forget();
-          this.#post({ type: "cancel", id });
+          this.#leave(id, hooks);
         },
         ended: () => forget(),
       });
@@ -111,7 +115,7 @@ export class Connection {
       });
       const abort = (): void => {
         forget();
-        this.#post({ type: "cancel", id });
+        this.#leave(id, hooks);
         const reason = abortReason(signal);
         reject(reason);
         stream.abort(reason);
@@ -128,7 +132,10 @@ export class Connection {
     const pending = [...this.#pending.values()];
     this.#pending.clear();
     for (const call of pending) call.fail(error);
-    for (const id of [...this.#onEnd.keys()]) this.#end(id, "failed", undefined, error);
+    for (const id of [...this.#onEnd.keys()]) {
+      if (this.#left.has(id)) this.#end(id, "aborted", undefined);
+      else this.#end(id, "failed", undefined, error);
+    }
     this.#events.closed(error);
   }
 
@@ -147,7 +154,7 @@ export class Connection {
       });
       forget = this.#watch(id, hooks.signal, () => {
         forget();
-        this.#post({ type: "cancel", id });
+        this.#leave(id, hooks);
         reject(abortReason(hooks.signal));
       });
     });
@@ -160,16 +167,23 @@ export class Connection {
       if (this.#closed !== undefined) throw this.#closed;
       this.#worker.postMessage({ ...request, id } as Call); // First: a value that cannot be cloned throws here.
     } catch (error) {
-      this.#end(id, "failed", undefined, error);
+      this.#end(id, "failed", null, error);
       throw error;
     }
     this.#pending.set(id, pending);
     return id;
   }
 
-  #end(id: number, outcome: CallOutcome, report: LocalReport | undefined, error?: unknown): void {
+  #leave(id: number, hooks: CallHooks): void {
+    this.#post({ type: "cancel", id });
+    if (this.#onEnd.has(id)) this.#left.add(id);
+    hooks.onLeave?.();
+  }
+
+  #end(id: number, outcome: CallOutcome, report: LocalReport | null | undefined, error?: unknown): void {
     const onEnd = this.#onEnd.get(id);
     this.#onEnd.delete(id);
+    this.#left.delete(id);
     onEnd?.(outcome, report, error);
   }
 
@@ -209,17 +223,17 @@ export class Connection {
         break;
       case "result":
         pending?.result(reply.value);
-        this.#end(reply.id, "completed", reply.report);
+        this.#end(reply.id, "completed", reply.report ?? null);
         break;
       case "error": {
         const error = new CompletionError(reply.error satisfies ErrorBody);
         pending?.fail(error);
-        this.#end(reply.id, "failed", reply.report, error);
+        this.#end(reply.id, "failed", reply.report ?? null, error);
         break;
       }
       case "cancelled":
         pending?.fail(abortReason());
-        this.#end(reply.id, "aborted", reply.report);
+        this.#end(reply.id, "aborted", reply.report ?? null);
         break;
     }
   }

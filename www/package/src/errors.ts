@@ -1,33 +1,3 @@
-/** Every machine-readable reason there is. @internal */
-export const ERROR_CODES = [
-  "invalid_type",
-  "out_of_range",
-  "unknown_parameter",
-  "unsupported_parameter",
-  "context_length_exceeded",
-  "conflicting_parameters",
-  "missing_api_key",
-  "invalid_api_key",
-  "model_not_found",
-  "not_found",
-  "method_not_allowed",
-  "queue_full",
-  "user_limit",
-  "device_unavailable",
-  "device_lost",
-  "out_of_memory",
-  "internal",
-  "download_failed",
-  "integrity_mismatch",
-  "corrupt_model",
-  "unsupported_model",
-  "storage_full",
-  "remote_failed",
-] as const;
-
-/** The machine-readable reason of a {@link CompletionError}. */
-export type ErrorCode = (typeof ERROR_CODES)[number];
-
 /** The family of a {@link CompletionError}. */
 export type ErrorType =
   | "invalid_request_error"
@@ -68,35 +38,47 @@ export class CompletionError extends Error {
   }
 }
 
+/** Status and type of each code, as the contract has them. */
 const FAMILIES = {
   invalid_type: [400, "invalid_request_error"],
   out_of_range: [400, "invalid_request_error"],
   unknown_parameter: [400, "invalid_request_error"],
+  unsupported_parameter: [400, "invalid_request_error"],
+  context_length_exceeded: [400, "invalid_request_error"],
   conflicting_parameters: [400, "invalid_request_error"],
   missing_api_key: [401, "authentication_error"],
   invalid_api_key: [401, "authentication_error"],
   model_not_found: [404, "invalid_request_error"],
   not_found: [404, "invalid_request_error"],
   method_not_allowed: [405, "invalid_request_error"],
+  queue_full: [429, "rate_limit_error"],
   user_limit: [429, "rate_limit_error"],
   device_unavailable: [503, "runtime_error"],
   device_lost: [500, "runtime_error"],
+  out_of_memory: [500, "runtime_error"],
   internal: [500, "runtime_error"],
   download_failed: [502, "model_load_error"],
+  integrity_mismatch: [502, "model_load_error"],
+  corrupt_model: [502, "model_load_error"],
+  unsupported_model: [502, "model_load_error"],
+  storage_full: [502, "model_load_error"],
   remote_failed: [502, "model_load_error"],
-} as const satisfies Partial<Record<ErrorCode, readonly [number, ErrorType]>>;
+} as const satisfies Record<string, readonly [number, ErrorType]>;
 
-/** The codes that TypeScript raises by itself; all others come from Rust. */
-export type LocalErrorCode = keyof typeof FAMILIES;
+/** The machine-readable reason of a {@link CompletionError}. */
+export type ErrorCode = keyof typeof FAMILIES;
+
+/** Every machine-readable reason there is. @internal */
+export const ERROR_CODES = Object.keys(FAMILIES) as ErrorCode[];
 
 /** Makes the body of an error that is found before or beside the engine. */
-export function errorBody(code: LocalErrorCode, message: string, param: string | null = null): ErrorBody {
+export function errorBody(code: ErrorCode, message: string, param: string | null = null): ErrorBody {
   const [status, type] = FAMILIES[code];
   return { status, type, code, param, message };
 }
 
 /** Makes an error that is found before or beside the engine. */
-export function completionError(code: LocalErrorCode, message: string, param: string | null = null): CompletionError {
+export function completionError(code: ErrorCode, message: string, param: string | null = null): CompletionError {
   return new CompletionError(errorBody(code, message, param));
 }
 

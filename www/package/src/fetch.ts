@@ -7,7 +7,7 @@ export interface FetchTarget {
   models(): ModelInfo[];
 }
 
-/** Errors after which the same request may succeed; of the remote server's, those that are its own. */
+/** Errors after which the same request may succeed. */
 const RETRIABLE: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["queue_full", "user_limit", "device_lost", "download_failed", "remote_failed"]);
 const CREATED = Math.floor(performance.timeOrigin / 1000);
 const encoder = new TextEncoder();
@@ -72,7 +72,7 @@ function model(id: string): object {
 async function complete(target: FetchTarget, request: Request, key: string | undefined): Promise<Response> {
   const params = await body(request);
   // Those who bring different keys learn nothing of each other.
-  const answer = await target.complete(params, { signal: request.signal, ...(key === undefined ? {} : { cacheScope: `key ${key}` }) });
+  const answer = await target.complete(params, { signal: request.signal, ...(key === undefined ? {} : { caller: key }) });
   if (params.stream !== true) return Response.json(answer);
   const events = serverSentEvents(answer as AsyncIterableIterator<CompletionChunk>, request.signal);
   return new Response(events, { headers: { "content-type": "text/event-stream; charset=utf-8", "cache-control": "no-store" } });
@@ -120,7 +120,7 @@ function serverSentEvents(chunks: AsyncIterableIterator<CompletionChunk>, signal
 function failure(thrown: unknown): Response {
   const error = asCompletionError(thrown);
   const headers = new Headers();
-  if (!RETRIABLE.has(error.code) || error.status === 400) headers.set("x-should-retry", "false");
+  if (!RETRIABLE.has(error.code)) headers.set("x-should-retry", "false");
   if (error.retry_after !== undefined) headers.set("retry-after", String(Math.ceil(error.retry_after)));
   if (error.code === "missing_api_key" || error.code === "invalid_api_key") headers.set("www-authenticate", "Bearer");
   return Response.json({ error: errorObject(error) }, { status: error.status, headers });

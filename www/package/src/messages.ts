@@ -25,7 +25,7 @@ export interface BatchLimits {
 export type Request =
   | { type: "start"; id: number; device: DeviceKind; limits: BatchLimits; wasmUrl?: string }
   | { type: "load"; id: number; model: WireModel }
-  | { type: "complete"; id: number; model: WireModel; params: CompletionParams; window: number; cacheScope?: string }
+  | { type: "complete"; id: number; model: WireModel; params: CompletionParams; window: number; cacheScope: string }
   | { type: "tokenize"; id: number; model: WireModel; text: string }
   | { type: "detokenize"; id: number; model: WireModel; ids: number[] }
   | { type: "unload"; id: number; model: string }

@@ -239,18 +239,21 @@ export interface PrefixStats {
 
 /** A server that requests may be handed to. */
 export interface RemoteOptions {
-  /** Address of an OpenAI-compatible API, `/v1` included: `/completions` is appended. */
+  /** Address of an OpenAI-compatible API, `/v1` included: `/completions` is appended to its path. */
   baseURL: string | URL;
   /** Sent to that address only, as a bearer token; over https, or to this machine. */
   apiKey?: string;
   /**
    * `never` (the default): not at all. `fallback`: requests for models that are not registered here, and those whose model this device cannot
-   * hold or get. `always`: every request.
+   * hold, get or read. `always`: every request.
    */
   use?: "never" | "fallback" | "always";
 }
 
-/** What the requests of one user may have. Requests without a `user` count as one user's. */
+/**
+ * What the requests of one user may have. Requests without a `user` count as one user's; those that {@link Cinder.fetch} takes with one of
+ * `apiKeys` count by the key, for clients choose their `user` themselves.
+ */
 export interface UserLimits {
   /** Requests at a time. */
   concurrent?: number;
@@ -275,7 +278,7 @@ export interface RequestReport {
   outcome: "completed" | "aborted" | "failed";
   /** The code of the {@link CompletionError} that it failed with, if it did. */
   error_code: string | null;
-  /** Counted up to an abort or failure too; null where a server did not say, or the worker died. */
+  /** Counted up to an abort or failure too; null where a server did not say, or the worker died with it. */
   usage: Usage | null;
   /** When it began: Unix time, milliseconds. */
   created_millis: number;
@@ -339,6 +342,8 @@ export interface CallOptions {
    * `apiKeys` its own.
    */
   cacheScope?: string;
+  /** The key that a caller brought: limits count by it, and it has a scope of its own. @internal */
+  caller?: string;
   /** Aborting it stops the work within one token and rejects with `AbortError`, whose `cause` is the signal's reason if that is another. */
   signal?: AbortSignal;
 }

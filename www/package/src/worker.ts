@@ -157,7 +157,7 @@ async function complete(request: CompleteRequest, call: Running): Promise<Comple
   const { signal } = abort;
   wasm.validate(params); // Before a download: a wrong request needs none.
   const loadMillis = await loadTimed(request, signal);
-  const iterator = wasm.complete(params, { window, ...(cacheScope === undefined ? {} : { cacheScope }) });
+  const iterator = wasm.complete(params, { window, cacheScope });
   call.widen = (count) => iterator.widen(count);
   const others = completing.get(request.model.id) ?? new Set();
   completing.set(request.model.id, others.add(abort));

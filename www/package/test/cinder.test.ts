@@ -5,7 +5,7 @@ import type { WorkerLike } from "../src/connection.js";
 import { CompletionError, errorBody } from "../src/errors.js";
 import type { Reply, Request } from "../src/messages.js";
 import { complete, configure } from "../src/shared.js";
-import type { CinderOptions, CompletionChunk, CompletionParams } from "../src/types.js";
+import type { CinderOptions, CompletionChunk, CompletionParams, RequestReport, Timings } from "../src/types.js";
 
 /** A worker that answers from a script. */
 class FakeWorker implements WorkerLike {
@@ -314,4 +314,91 @@ test("the token goes along with addresses, never with files", async () => {
   await cinder.tokenize("local", "x");
   const tokens = cinder.workers[0]?.received.flatMap((request) => (request.type === "tokenize" ? [request.model.token] : []));
   assert.deepEqual(tokens, ["secret", undefined]);
+});
+
+/** Reports as far as a test can tell them beforehand. */
+const shown = ({ outcome, error_code, usage }: RequestReport): unknown => [outcome, error_code, usage?.total_tokens];
+const report = { usage: { prompt_tokens: 1, completion_tokens: 2, total_tokens: 3 }, timings: {} as Timings };
+
+test("each request is reported when the worker has told its end", async () => {
+  const reports: RequestReport[] = [];
+  const cinder = make({ onUsage: (report) => reports.push(report) }, (request, worker) => {
+    if (request.type === "complete" && request.params.user === "wrong") worker.reply({ type: "error", id: request.id, error: errorBody("out_of_memory", "no"), report });
+    else if (request.type === "complete" && request.params.user === "early") worker.reply({ type: "error", id: request.id, error: errorBody("download_failed", "no") });
+    else if (request.type === "complete" && request.params.stream === true) worker.reply({ type: "chunk", id: request.id, chunk: chunk("a") });
+    else if (request.type === "complete") worker.reply({ type: "result", id: request.id, value: {}, report });
+    else if (request.type === "cancel") worker.reply({ type: "cancelled", id: request.id, report });
+  });
+  await cinder.complete({ model: "tale" });
+  await assert.rejects(cinder.complete({ model: "tale", user: "wrong" }));
+  await assert.rejects(cinder.complete({ model: "tale", user: "early" }));
+  for await (const _ of await cinder.complete({ model: "tale", stream: true })) break;
+  await settle();
+  await assert.rejects(cinder.complete({ model: "tale" }, { signal: AbortSignal.abort() }));
+  await assert.rejects(cinder.complete({ model: "saga" }));
+  assert.deepEqual(reports.map(shown), [["completed", null, 3], ["failed", "out_of_memory", 3], ["failed", "download_failed", 0], ["aborted", null, 3]]);
+});
+
+test("a worker that dies leaves what it used unknown; who had left was not failed", async () => {
+  const reports: RequestReport[] = [];
+  const cinder = make({ onUsage: (report) => reports.push(report) }, (request, worker) => {
+    if (request.type === "complete" && request.params.stream === true) worker.reply({ type: "chunk", id: request.id, chunk: chunk("a") });
+  });
+  const call = cinder.complete({ model: "tale" });
+  for await (const _ of await cinder.complete({ model: "tale", stream: true })) break;
+  cinder.workers[0]?.fail();
+  await assert.rejects(call, { code: "internal" });
+  await settle();
+  assert.deepEqual(reports.map(shown).sort(), [["aborted", null, undefined], ["failed", "internal", undefined]]);
+});
+
+test("leaving or aborting a request makes room for the next at once", async () => {
+  const cinder = make({ limits: { perUser: { concurrent: 1 } } }, (request, worker) => {
+    if (request.type === "complete") worker.reply({ type: "chunk", id: request.id, chunk: chunk("a") });
+  });
+  for await (const _ of await cinder.complete({ model: "tale", stream: true })) break;
+  const controller = new AbortController();
+  const stream = await cinder.complete({ model: "tale", stream: true }, { signal: controller.signal });
+  await assert.rejects(cinder.complete({ model: "tale" }), { code: "user_limit", status: 429 });
+  controller.abort();
+  await assert.rejects(stream.next(), { name: "AbortError" });
+  await cinder.complete({ model: "tale", stream: true });
+});
+
+test("an abort before the runtime has started costs no tokens", async () => {
+  const reports: RequestReport[] = [];
+  const cinder = make({ onUsage: (report) => reports.push(report) });
+  cinder.starts = false;
+  const controller = new AbortController();
+  const call = cinder.complete({ model: "tale" }, { signal: controller.signal });
+  await settle();
+  controller.abort();
+  await assert.rejects(call, { name: "AbortError" });
+  assert.deepEqual(reports.map(shown), [["aborted", null, 0]]);
+});
+
+test("after dispose nothing goes to a server either", async () => {
+  const realFetch = globalThis.fetch;
+  globalThis.fetch = () => assert.fail("a request was sent");
+  try {
+    const cinder = make({ remote: { baseURL: "https://server.test/v1", use: "always" } });
+    await cinder.dispose();
+    await assert.rejects(cinder.complete({ model: "tale" }), /disposed/);
+  } finally {
+    globalThis.fetch = realFetch;
+  }
+});
+
+test("scopes of pages and of keys are never the same", async () => {
+  const scopes: string[] = [];
+  const cinder = make({ apiKeys: ["abc"] }, (request, worker) => {
+    if (request.type !== "complete") return;
+    scopes.push(request.cacheScope);
+    worker.reply({ type: "result", id: request.id, value: {} });
+  });
+  await cinder.complete({ model: "tale" });
+  await cinder.complete({ model: "tale" }, { cacheScope: "caller abc" });
+  await cinder.fetch("https://x.test/v1/completions", { method: "POST", headers: { authorization: "Bearer abc" }, body: '{"model":"tale"}' });
+  assert.equal(new Set(scopes).size, 3, scopes.join());
+  await assert.rejects(cinder.complete({ model: "tale" }, { cacheScope: "\ud800" }), TypeError);
 });

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { afterEach, test } from "node:test";
 import fc from "fast-check";
 import type { RequestEnd } from "../src/accounts.js";
-import { CompletionError } from "../src/errors.js";
+import { CompletionError, errorBody } from "../src/errors.js";
 import { Remote } from "../src/remote.js";
 import type { CompletionChunk, CompletionParams, RemoteOptions } from "../src/types.js";
 
@@ -53,10 +53,17 @@ async function readAll(stream: AsyncIterable<CompletionChunk>): Promise<Completi
 const params: CompletionParams = { model: "m", prompt: "hi" };
 const ignored = (): void => undefined;
 
+/** Bytes without end. */
+function flood(size: number): ReadableStream<Uint8Array> {
+  return new ReadableStream({ pull: (controller) => controller.enqueue(new Uint8Array(size).fill(32)) });
+}
+
 for (const [name, options] of [
   ["an address without a scheme of the web", { baseURL: "ftp://server.test" }],
   ["an empty key", { apiKey: "" }],
   ["a key in the open", { baseURL: "http://server.test/v1", apiKey: "secret" }],
+  ["a key to who looks like this machine", { baseURL: "http://127.evil.test/v1", apiKey: "secret" }],
+  ["a password in the address", { baseURL: "https://me:secret@server.test/v1" }],
 ] satisfies [string, Partial<RemoteOptions>][]) {
   test(`options are checked: ${name}`, () => assert.throws(() => remote(options), TypeError));
 }
@@ -74,6 +81,39 @@ test("a whole completion: the request as it is, the key, and where it ran", asyn
   assert.equal(init.redirect, "error");
   assert.equal(init.body, '{"model":"m","prompt":"hi","stop":["x"],"seed":1152921504606846976}');
   assert.deepEqual(ends.map(({ outcome, usage }) => ({ outcome, usage })), [{ outcome: "completed", usage }]);
+});
+
+test("a query stays with the address and out of errors; a key is allowed to this machine", async () => {
+  const asked = serve(() => new Response("no", { status: 500 }));
+  await assert.rejects(remote({ baseURL: "https://server.test/v1/?version=SECRET#x" }).complete(params, undefined, ignored), (error: Error) => !error.message.includes("SECRET"));
+  await assert.rejects(remote({ baseURL: "http://127.0.0.1:8000/v1", apiKey: "k" }).complete(params, undefined, ignored));
+  assert.deepEqual(asked.map(({ url }) => url), ["https://server.test/v1/completions?version=SECRET", "http://127.0.0.1:8000/v1/completions"]);
+});
+
+test("integers of any kind reach the server as numbers", async () => {
+  const asked = serve(() => new Response("no", { status: 500 }));
+  const request = { ...params, n: 1n, max_tokens: 5n, prompt: [1n, 2n], logit_bias: { 7: 1n } } as unknown as CompletionParams;
+  await assert.rejects(remote().complete(request, undefined, ignored), { code: "remote_failed" });
+  assert.equal(asked[0]?.init.body, '{"model":"m","prompt":[1,2],"n":1,"max_tokens":5,"logit_bias":{"7":1}}');
+});
+
+test("what an event stream may hold besides is passed over", async () => {
+  serve(() => events(["retry: soon\n\n", "foo: bar\n\n", ": hello\n\n", event([choice("a", "stop")]), "data: [DONE]\n\n"]));
+  const chunks = await readAll(await remote().stream({ ...params, stream: true }, undefined, ignored));
+  assert.deepEqual(chunks.map(({ choices }) => choices[0]?.text), ["a"]);
+});
+
+test("closing ends what runs with the error that it is given", async () => {
+  const { response } = endless();
+  serve(response);
+  const own = remote();
+  const ends: RequestEnd[] = [];
+  const stream = await own.stream({ ...params, stream: true }, undefined, (end) => ends.push(end));
+  await stream.next();
+  const gone = new CompletionError(errorBody("internal", "gone"));
+  own.close(gone);
+  await assert.rejects(readAll(stream), gone);
+  assert.deepEqual(ends.map(({ outcome, error }) => [outcome, error]), [["failed", gone]]);
 });
 
 test("a stream: chunks as they come, the last says where it ran", async () => {
@@ -116,12 +156,25 @@ for (const [name, answer, expected] of [
   ["a server's own fault", () => new Response("<h1>Bad gateway</h1>", { status: 502 }), [502, "remote_failed", /answered 502: <h1>Bad gateway/]],
   ["a wrong key", () => Response.json({ error: { message: "no such key", type: "auth", code: null } }, { status: 401 }), [401, "invalid_api_key", /no such key/]],
   ["no such model", () => Response.json({ error: { message: "no m", code: "model_not_found", param: "model" } }, { status: 404 }), [404, "model_not_found", /no m/]],
-  ["a refused field", () => Response.json({ error: { message: "n is too much", param: "n", code: 400 } }, { status: 400 }), [400, "remote_failed", /n is too much/]],
+  ["a refused field", () => Response.json({ error: { message: "n is too much", param: "n", code: 400 } }, { status: 400 }), [400, "unsupported_parameter", /n is too much/]],
   ["too many requests", () => Response.json({}, { status: 429, headers: { "retry-after": "7" } }), [429, "queue_full", /answered 429/]],
   ["no JSON", () => new Response("hello"), [502, "remote_failed", /no JSON: hello/]],
   ["JSON that is no completion", () => Response.json({ object: "list" }), [502, "remote_failed", /without choices/]],
   ["a choice too few", () => Response.json({ choices: [] }), [502, "remote_failed", /0 of 1 choices/]],
-  ["no usage", () => Response.json({ choices: [choice("a")] }), [502, "remote_failed", /without usage/]],
+  ["a code that does not go with its status", () => Response.json({ error: { message: "x", code: "device_lost" } }, { status: 400 }), [400, "unsupported_parameter", /: x/]],
+  ["a status that no error has", () => new Response(null, { status: 304 }), [502, "remote_failed", /answered 304/]],
+  ["a choice without an end", () => Response.json({ choices: [choice("a")], usage }), [502, "remote_failed", /0 of 1 choices/]],
+  ["no usage", () => Response.json({ choices: [choice("a", "stop")] }), [502, "remote_failed", /without usage/]],
+  ["usage that counts nothing", () => Response.json({ choices: [choice("a", "stop")], usage: { prompt_tokens: 1, completion_tokens: "5" } }), [502, "remote_failed", /without usage/]],
+  ["less than nothing used", () => Response.json({ choices: [choice("a", "stop")], usage: { prompt_tokens: -1, completion_tokens: 5 } }), [502, "remote_failed", /without usage/]],
+  ["a choice of nothing", () => Response.json({ choices: [null], usage }), [502, "remote_failed", /index undefined/]],
+  ["a choice that was not asked for", () => Response.json({ choices: [choice("a", "stop", 1)], usage }), [502, "remote_failed", /index 1, of 1/]],
+  ["a choice twice", () => Response.json({ choices: [choice("a", "stop"), choice("b", "stop")], usage }), [502, "remote_failed", /choice 0 after its end/]],
+  ["a text that is none", () => Response.json({ choices: [{ index: 0, text: 42, finish_reason: "stop" }], usage }), [502, "remote_failed", /without text/]],
+  ["an end that is none", () => Response.json({ choices: [choice("a", "content_filter")], usage }), [502, "remote_failed", /ended with "content_filter"/]],
+  ["logprobs that are none", () => Response.json({ choices: [{ ...choice("a", "stop"), logprobs: { tokens: ["a"], token_logprobs: [], top_logprobs: null, text_offset: [0] } }], usage }), [502, "remote_failed", /logprobs/]],
+  ["an answer without end", () => new Response(flood(2 ** 20)), [502, "remote_failed", /more than 67108864 bytes/]],
+  ["an error without end", () => new Response(flood(2 ** 16), { status: 500 }), [502, "remote_failed", /answered 500/]],
 ] as const) {
   test(`${name} is an error that says so`, async () => {
     serve(answer);
@@ -138,15 +191,18 @@ for (const [name, answer, expected] of [
   });
 }
 
-for (const [name, parts, message] of [
+for (const [name, parts, message, nMore = 0] of [
   ["an error midway", [event([choice("a")]), 'data: {"error":{"message":"out of memory"}}\n\n'], /failed: out of memory/],
   ["an end midway", [event([choice("a")])], /before the completion was whole/],
+  ["text after the end of a choice", [event([choice("a", "stop")]), event([choice("b")])], /choice 0 after its end/],
+  ["events that do not end", [event([choice("a", "stop")]), ...Array.from({ length: 10 }, () => event([]))], /goes on after the end/, 4],
   ["a line that is no JSON", [event([choice("a")]), "data: {oops\n\n"], /no JSON: \{oops/],
-] as const) {
+] as [string, string[], RegExp, number?][]) {
   test(`a stream with ${name} gives what came and then fails`, async () => {
     serve(() => events([...parts]));
     const stream = await remote().stream({ ...params, stream: true }, undefined, ignored);
     assert.equal((await stream.next()).value?.choices[0]?.text, "a");
+    for (let i = 0; i < nMore; i++) assert.deepEqual((await stream.next()).value?.choices, []);
     await assert.rejects(stream.next(), (error) => error instanceof CompletionError && error.code === "remote_failed" && message.test(error.message));
     assert.equal((await stream.next()).done, true);
   });
