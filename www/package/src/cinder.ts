@@ -1,6 +1,7 @@
 import { Connection, STREAM_WINDOW, type CallHooks, type WorkerLike } from "./connection.js";
 import { abortReason, orAborted } from "./abort.js";
 import { Accounts, type OpenAccount } from "./accounts.js";
+import { modelAddress } from "./address.js";
 import { completionError, CompletionError, type ErrorCode } from "./errors.js";
 import { answerFetch } from "./fetch.js";
 import type { BatchLimits, WireModel } from "./messages.js";
@@ -370,7 +371,7 @@ function wireModel(model: ModelSource, version: number, token: string | undefine
     throw new TypeError(`Model "${model.id}": contextLength must be a positive integer.`);
   }
   const wire: WireModel = { id: model.id, version };
-  if (model.url !== undefined) wire.url = absolute(model.url);
+  if (model.url !== undefined) wire.url = modelAddress(model.url);
   if (model.file !== undefined) wire.file = model.file;
   if (model.sha256 !== undefined) wire.sha256 = model.sha256.toLowerCase();
   if (model.contextLength !== undefined) wire.contextLength = model.contextLength;

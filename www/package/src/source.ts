@@ -1,4 +1,5 @@
-import { errorBody, type ErrorBody } from "./errors.js";
+import { Download, message } from "./download.js";
+import { errorBody, isErrorBody, type ErrorBody } from "./errors.js";
 import type { WireModel } from "./messages.js";
 
 /** A model file, read once from front to back. The runtime calls `next` until it has what it needs. */
@@ -17,42 +18,16 @@ export interface ModelFile extends ForwardSource {
 
 /** Opens a model's file. Rejects with an {@link ErrorBody} or with what `signal` was aborted for. */
 export async function openModel(model: WireModel, signal: AbortSignal, onBytes: (bytes: number, total?: number) => void): Promise<ModelFile> {
-  if (model.file !== undefined) return new StreamSource(model.file.stream(), model.file.size, "the given file", signal, onBytes);
-  const url = model.url ?? "";
-  const response = await request(url, model.token, signal);
-  // A 204 or an unasked-for 206 is no whole file.
-  if (response.status !== 200 || response.body === null) {
-    await response.body?.cancel();
-    throw errorBody("download_failed", `GET ${url} answered ${response.status} ${response.statusText}`.trimEnd() + "; expected 200.");
+  if (model.file !== undefined) {
+    const { size } = model.file;
+    return new StreamSource({ stream: model.file.stream(), name: "the given file", size }, signal, (bytes) => onBytes(bytes, size));
   }
-  const length = contentLength(response);
-  // Another origin may hide that its body is compressed; a length that cannot be trusted serves to show progress only.
-  const size = response.type === "cors" ? undefined : length;
-  return new StreamSource(response.body, size, url, signal, (bytes) => onBytes(bytes, length !== undefined && bytes <= length ? length : undefined));
-}
-
-async function request(url: string, token: string | undefined, signal: AbortSignal): Promise<Response> {
-  const headers = token !== undefined && mayCarryToken(url) ? { authorization: `Bearer ${token}` } : {};
-  try {
-    return await fetch(url, { headers, signal });
-  } catch (error) {
-    if (signal.aborted) throw error;
-    throw errorBody("download_failed", `GET ${url} failed: ${message(error)}.`);
-  }
-}
-
-/** A token must not travel in the clear to another machine. */
-function mayCarryToken(url: string): boolean {
-  const { protocol, origin } = new URL(url);
-  return protocol === "https:" || origin === globalThis.location?.origin;
-}
-
-/** The size of the decoded body as far as it shows; a compressed one has another length than its header says. */
-function contentLength(response: Response): number | undefined {
-  const length = response.headers.get("content-length");
-  if (length === null || response.headers.has("content-encoding")) return undefined;
-  const size = Number(length);
-  return Number.isSafeInteger(size) ? size : undefined;
+  const download = new Download(model.url ?? "", model.token, signal);
+  const { stream } = await download.open(0);
+  const { length } = download;
+  // A length that cannot be trusted serves to show progress only.
+  const size = download.isExact ? length : undefined;
+  return new StreamSource({ stream, name: download.url, size, download }, signal, (bytes) => onBytes(bytes, length !== undefined && bytes <= length ? length : undefined));
 }
 
 /** Bytes asked for at a time. */
@@ -92,46 +67,56 @@ function bytesReader(stream: ReadableStream<Uint8Array<ArrayBuffer>>): ReadableS
   }
 }
 
+interface Origin {
+  stream: ReadableStream<Uint8Array<ArrayBuffer>>;
+  /** For people. */
+  name: string;
+  size: number | undefined;
+  /** Opens the file again where reading it broke off. */
+  download?: Download;
+}
+
 class StreamSource implements ModelFile {
   readonly size: number | undefined;
   failure: ErrorBody | undefined;
-  readonly #reader: ChunkReader;
   readonly #name: string;
+  readonly #download: Download | undefined;
   readonly #signal: AbortSignal;
-  readonly #onBytes: (bytes: number, total?: number) => void;
+  readonly #onBytes: (bytes: number) => void;
+  #reader: ChunkReader;
   #bytes = 0;
+  /** Bytes to pass over: the server began anew. */
+  #toSkip = 0;
 
-  constructor(
-    stream: ReadableStream<Uint8Array<ArrayBuffer>>,
-    size: number | undefined,
-    name: string,
-    signal: AbortSignal,
-    onBytes: (bytes: number, total?: number) => void,
-  ) {
+  constructor({ stream, name, size, download }: Origin, signal: AbortSignal, onBytes: (bytes: number) => void) {
     this.#reader = new ChunkReader(stream);
     this.size = size;
     this.#name = name;
+    this.#download = download;
     this.#signal = signal;
     this.#onBytes = onBytes;
   }
 
   async next(): Promise<Uint8Array | undefined> {
-    this.#signal.throwIfAborted();
-    try {
-      const value = await this.#reader.read();
+    for (;;) {
       this.#signal.throwIfAborted();
-      if (value === undefined) {
-        this.#checkEnd();
-        return undefined;
+      let value: Uint8Array | undefined;
+      try {
+        value = await this.#reader.read();
+        this.#signal.throwIfAborted();
+        if (value === undefined) this.#checkEnd();
+      } catch (error) {
+        await this.#reopen(error);
+        continue;
       }
-      this.#bytes += value.byteLength;
-      this.#onBytes(this.#bytes, this.size);
-      return value;
-    } catch (error) {
-      if (!this.#signal.aborted) {
-        this.failure ??= errorBody("download_failed", `Reading ${this.#name} failed after ${this.#bytes} bytes: ${message(error)}.`);
-      }
-      throw error;
+      if (value === undefined) return undefined;
+      const own = value.subarray(Math.min(this.#toSkip, value.byteLength));
+      this.#toSkip -= value.byteLength - own.byteLength;
+      if (own.byteLength === 0) continue;
+      this.#download?.progressed();
+      this.#bytes += own.byteLength;
+      this.#onBytes(this.#bytes);
+      return own;
     }
   }
 
@@ -139,13 +124,27 @@ class StreamSource implements ModelFile {
     await this.#reader.cancel().catch(() => undefined); // It may have failed before, which `failure` tells.
   }
 
+  /** Goes on where reading broke off, if the file is on a server that still has it. */
+  async #reopen(cause: unknown): Promise<void> {
+    this.#signal.throwIfAborted();
+    await this.close();
+    const broken = errorBody("download_failed", `Reading ${this.#name} failed after ${this.#bytes} bytes: ${message(cause)}.`);
+    try {
+      if (this.#download === undefined) throw broken;
+      await this.#download.pause(broken);
+      const { stream, offset } = await this.#download.open(this.#bytes);
+      this.#reader = new ChunkReader(stream);
+      this.#toSkip = this.#bytes - offset;
+    } catch (error) {
+      this.#signal.throwIfAborted();
+      this.failure = isErrorBody(error) ? error : broken;
+      throw error;
+    }
+  }
+
   #checkEnd(): void {
     if (this.size !== undefined && this.#bytes < this.size) {
       throw new Error(`the stream ended, ${this.size} bytes were announced`);
     }
   }
-}
-
-function message(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -176,7 +176,10 @@ export type DeviceKind = "auto" | "webgpu" | "cpu";
 export interface ModelSource {
   /** The name that requests use. */
   id: string;
-  /** Where the GGUF file is; relative addresses are resolved against the page. */
+  /**
+   * Where the GGUF file is: an address, relative ones resolved against the page, or `hf:owner/repo/file.gguf@revision` for one on the
+   * Hugging Face hub (without a revision, `main`).
+   */
   url?: string | URL;
   /** The GGUF file itself. */
   file?: Blob;
@@ -205,6 +208,10 @@ export interface LoadProgress {
   bytes: number;
   /** Bytes in all, where the source tells. */
   total?: number;
+  /** Bytes per second of late, once something can be told. */
+  rate?: number;
+  /** Seconds that the rest takes at this rate. */
+  secondsLeft?: number;
 }
 
 /** Which device runs, and why it was chosen. */

@@ -4,6 +4,7 @@ import { chooseDevice, type GpuLike } from "./device.js";
 import { errorBody, isErrorBody, type ErrorBody } from "./errors.js";
 import { ModelLoader } from "./loader.js";
 import type { LocalReport, Reply, Request } from "./messages.js";
+import { Pace } from "./pace.js";
 import { openModel } from "./source.js";
 import type { Completion, CompletionChunk, DeviceInfo, LoadProgress, MemoryStats, ModelInfo } from "./types.js";
 
@@ -25,9 +26,10 @@ let failed = false;
 
 const loader = new ModelLoader({
   async load(model, signal, onProgress): Promise<ModelInfo> {
-    const file = await openModel(model, signal, (bytes, total) =>
-      onProgress({ model: model.id, phase: "download", bytes, ...(total === undefined ? {} : { total }) }),
-    );
+    const pace = new Pace();
+    const file = await openModel(model, signal, (bytes, total) => {
+      onProgress({ model: model.id, phase: "download", bytes, ...(total === undefined ? {} : { total }), ...pace.at(bytes, total) });
+    });
     try {
       const options = {
         ...(model.contextLength === undefined ? {} : { contextLength: model.contextLength }),
