@@ -24,10 +24,10 @@ const TYPES = {
  * Serves `/dist/` (the built package), `/page/` (what this folder gives to pages), and what `files` names.
  *
  * `files` maps an address such as `/models/a.gguf` to a file or a Buffer; `/` is `/page/page.html`. With `isolated`, pages are
- * cross-origin isolated. `fault(path, { status, cutAt, chunkDelayMillis, times })` spoils answers to that address: another
+ * cross-origin isolated; `policy` is a content-security policy. `fault(path, { status, cutAt, chunkDelayMillis, times })` spoils answers to that address: another
  * status, the connection cut after so many bytes, or a pause before each 64 KiB; `times` many times (default: until cleared).
  */
-export async function serve({ port = 0, files = {}, isolated = false, log } = {}) {
+export async function serve({ port = 0, files = {}, isolated = false, policy, log } = {}) {
   const faults = new Map();
   const server = createServer((request, response) => {
     answer(request, response).catch((error) => {
@@ -45,6 +45,7 @@ export async function serve({ port = 0, files = {}, isolated = false, log } = {}
       response.setHeader("Cross-Origin-Opener-Policy", "same-origin");
       response.setHeader("Cross-Origin-Embedder-Policy", "require-corp");
     }
+    if (policy !== undefined) response.setHeader("Content-Security-Policy", policy);
     const fault = takeFault(path);
     if (fault?.status !== undefined) return end(response, fault.status);
     if (request.method !== "GET" && request.method !== "HEAD") return end(response, 405);

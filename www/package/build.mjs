@@ -21,6 +21,8 @@ async function buildPackage() {
     sourcemap: true,
   });
   await copyFile(at("generated", "cinderlm_wasm_bg.wasm"), at("dist", "cinderlm.wasm"));
+  // npm takes them along from beside package.json.
+  for (const name of ["README.md", "LICENSE-APACHE", "LICENSE-MIT"]) await copyFile(at("../..", name), at(name));
   await buildTypes();
 }
 

@@ -21,3 +21,7 @@ mod models;
 mod panic;
 #[path = "../src/source.rs"]
 mod source;
+
+pub use exports::*;
+pub use iterator::CompletionIterator;
+pub use source::ForwardSource;

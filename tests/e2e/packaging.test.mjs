@@ -1,0 +1,64 @@
+// The packed package, as web apps get it: built in by each bundler, run in a browser under a strict content-security policy.
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, relative } from "node:path";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { PROJECTS } from "../packaging/projects.mjs";
+import { launch } from "./browsers.mjs";
+import { tinyModel } from "./models.mjs";
+import { serve } from "./server.mjs";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const POEM = JSON.parse(readFileSync(tinyModel().replace(/gguf$/, "json"), "utf8")).greedy[0].text;
+/** Compiling WebAssembly is all that is allowed beyond the app's own files: no inline script, no blob, no other origin. */
+const POLICY = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'; object-src 'none'";
+
+let folder;
+let tarball;
+let browser;
+before(async () => {
+  folder = mkdtempSync(join(tmpdir(), "cinderlm-packaging-"));
+  const packed = execFileSync("npm", ["pack", "--json", "--silent", "--pack-destination", folder], { cwd: join(root, "www/package"), encoding: "utf8" });
+  tarball = join(folder, JSON.parse(packed)[0].filename);
+  browser = await launch("chromium");
+});
+after(async () => {
+  await browser?.close();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+test("publint and attw find nothing", () => {
+  const run = (...command) => execFileSync("npx", ["--no-install", ...command], { cwd: root, encoding: "utf8", stdio: "pipe" });
+  assert.match(run("publint", "run", "--strict", tarball), /All good/);
+  // It is ESM, and the wasm file is an asset: CommonJS and types of that are not promised.
+  run("attw", tarball, "--profile", "esm-only", "--exclude-entrypoints", "./cinderlm.wasm");
+});
+
+for (const [name, build] of Object.entries(PROJECTS)) {
+  test(`an app built with ${name} completes under a strict policy`, async () => {
+    const project = join(folder, name.replace(" ", "-"));
+    const out = join(project, "out");
+    const installed = join(project, "node_modules/cinderlm");
+    for (const path of [out, installed]) mkdirSync(path, { recursive: true });
+    execFileSync("tar", ["-xzf", tarball, "-C", installed, "--strip-components=1"]);
+    cpSync(join(root, "tests/packaging/main.js"), join(project, "main.js"));
+    const options = await build(project, out, "/app/");
+
+    const files = readdirSync(out, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+    const paths = files.map((entry) => join(entry.parentPath ?? entry.path, entry.name));
+    const served = Object.fromEntries(paths.map((path) => [`/app/${relative(out, path)}`, path]));
+    const server = await serve({ files: { ...served, "/tiny.gguf": tinyModel(), "/favicon.ico": Buffer.alloc(0) }, policy: POLICY });
+    try {
+      const page = await browser.newPage(`${server.url}/app/index.html`);
+      const text = await page.evaluate((options) => globalThis.completeTiny(options), options);
+      assert.ok(text.length > 10 && POEM.startsWith(`A cinder slept${text}`), text);
+      assert.deepEqual(page.errors, []);
+      await page.close();
+    } finally {
+      await server.close();
+    }
+  });
+}
