@@ -66,7 +66,7 @@ struct Candidate<M: CausalLm, R> {
 /// What a choice has of the model.
 struct Place<M: CausalLm, R> {
     /// Dropped first: what the sequence has room for then is free to keep it.
-    _seat: Seat,
+    seat: Seat,
     sequence: Sequence<M, R>,
     /// The logits of its next step, where reading the prompt has left them.
     logits: Option<Vec<f32>>,
@@ -112,7 +112,7 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Generation<'_, M, R> {
         }
     }
 
-    /// Whether a choice of this prompt has no seat yet.
+    /// Whether one more choice of this prompt would have to wait for a seat.
     fn must_wait(&self, prompt: &PromptTokens) -> bool {
         (self.seats).are_taken_for(self.plan.n_tokens(prompt))
     }
@@ -202,11 +202,8 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Generation<'_, M, R> {
         let Either::Right(((), taken)) = select(taken, wanted).await else {
             return;
         };
-        if let Some(Place {
-            _seat, sequence, ..
-        }) = own.place.take()
-        {
-            drop(_seat);
+        if let Some(Place { seat, sequence, .. }) = own.place.take() {
+            drop(seat);
             let n_fed = own.run.tokens().len().saturating_sub(1);
             sequence.set_aside(|| [&read.prompt.ids, &own.run.tokens()[..n_fed]].concat());
         }
@@ -256,7 +253,7 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Generation<'_, M, R> {
         Ok(Candidate {
             run: ChoiceRun::new(sampler, config),
             place: Some(Place {
-                _seat: seat,
+                seat,
                 sequence: prefilled.sequence,
                 logits: Some(prefilled.logits),
             }),
@@ -273,7 +270,7 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Generation<'_, M, R> {
         let tokens = [&read.prompt.ids, run.tokens()].concat();
         let prefilled = self.reread(&tokens).await?;
         Ok(Place {
-            _seat: seat,
+            seat,
             sequence: prefilled.sequence,
             logits: Some(prefilled.logits),
         })

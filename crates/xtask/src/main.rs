@@ -56,7 +56,7 @@ enum Task {
     Test(test::Arguments),
     /// Compare with a real server, llama-cpp-python's, which is compiled first: ten minutes, once.
     Compat(compat::Arguments),
-    /// Check formatting, lints on native and wasm, crate dependencies, types and the size of the wasm module.
+    /// Check formatting, lints on native and wasm, crate dependencies, types and sizes.
     Tidy,
 }
 

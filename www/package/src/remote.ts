@@ -40,6 +40,7 @@ export class Remote {
   readonly #name: string;
   readonly #apiKey: string | undefined;
   readonly #calls = new Set<AbortController>();
+  #closed: CompletionError | undefined;
 
   /** @throws TypeError for options that are wrong in themselves. */
   constructor({ baseURL, apiKey }: RemoteOptions) {
@@ -57,8 +58,9 @@ export class Remote {
     this.#apiKey = apiKey;
   }
 
-  /** Ends every request that runs with an error. */
+  /** Ends every request that runs with an error, and those that come later. */
   close(error: CompletionError): void {
+    this.#closed = error;
     for (const stop of this.#calls) stop.abort(error);
   }
 
@@ -102,6 +104,7 @@ export class Remote {
   #begin(params: CompletionParams, signal: AbortSignal | undefined, ended: RemoteEnd): Call {
     const stop = new AbortController();
     const follow = (): void => stop.abort(abortReason(signal));
+    if (this.#closed !== undefined) stop.abort(this.#closed);
     if (signal?.aborted) follow();
     signal?.addEventListener("abort", follow, { once: true });
     this.#calls.add(stop);

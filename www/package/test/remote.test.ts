@@ -113,7 +113,8 @@ test("closing ends what runs with the error that it is given", async () => {
   const gone = new CompletionError(errorBody("internal", "gone"));
   own.close(gone);
   await assert.rejects(readAll(stream), gone);
-  assert.deepEqual(ends.map(({ outcome, error }) => [outcome, error]), [["failed", gone]]);
+  await assert.rejects(own.complete(params, undefined, (end) => ends.push(end)), gone);
+  assert.deepEqual(ends.map(({ outcome, error }) => [outcome, error]), [["failed", gone], ["failed", gone]]);
 });
 
 test("a stream: chunks as they come, the last says where it ran", async () => {
