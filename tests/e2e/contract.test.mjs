@@ -135,7 +135,8 @@ function suite(name) {
     server.fault("/flaky.gguf", { cutAt: 0 });
     const cut = await load();
     assert.equal(cut.error?.code, "download_failed");
-    assert.match(cut.error.message, /flaky\.gguf failed after 0 bytes/);
+    // Whether the answer had begun is seen differently.
+    assert.match(cut.error.message, /flaky\.gguf failed(?: after 0 bytes)?: .*the last of 4 tries/);
     server.clearFaults();
     assert.equal((await load()).value?.loaded, true);
     await page.evaluate(() => globalThis.cinder.unload("flaky"));
