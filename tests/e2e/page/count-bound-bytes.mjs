@@ -26,8 +26,7 @@ function upload(buffer, offset, size) {
 
 wrap(GPUQueue, "writeBuffer", ([buffer, offset, data, from = 0, size]) => {
   const unit = ArrayBuffer.isView(data) ? (data.BYTES_PER_ELEMENT ?? 1) : 1;
-  const whole = ArrayBuffer.isView(data) ? data.byteLength : data.byteLength;
-  upload(buffer, offset, size === undefined ? whole - from * unit : size * unit);
+  upload(buffer, offset, size === undefined ? data.byteLength - from * unit : size * unit);
 });
 wrap(GPUCommandEncoder, "copyBufferToBuffer", (parameters) => {
   const [, , to, offset, size] = parameters.length >= 5 ? parameters : [undefined, undefined, parameters[1], 0, parameters[2] ?? parameters[1].size];

@@ -139,12 +139,12 @@ export class Cinder {
     if (cacheScope !== undefined && /\p{Surrogate}/u.test(cacheScope)) throw new TypeError("cacheScope: expected whole characters, got half of a surrogate pair.");
     if (signal?.aborted) throw abortReason(signal);
     const isRemote = this.#remote !== undefined && (this.#options.remote?.use === "always" || !this.#models.has(own.model));
-    if (!isRemote) this.#find(own.model);
+    const model = isRemote ? undefined : this.#find(own.model);
     const account = this.#accounts.open(own, caller);
-    return isRemote ? this.#completeThere(own, options, account) : this.#completeHere(own, options, account);
+    return model === undefined ? this.#completeThere(own, options, account) : this.#completeHere(model, own, options, account);
   }
 
-  async #completeHere(params: CompletionParams, options: CallOptions, account: OpenAccount): Promise<Completion | CompletionStream> {
+  async #completeHere(model: WireModel, params: CompletionParams, options: CallOptions, account: OpenAccount): Promise<Completion | CompletionStream> {
     const { signal } = options;
     /** What the worker has to tell of its end, from when it is known that no server takes the request over. */
     let told: (() => void) | undefined;
@@ -156,7 +156,6 @@ export class Cinder {
     };
     let isSent = false;
     try {
-      const model = this.#find(params.model);
       const connection = await this.#connect(signal);
       const request = { type: "complete", model, params, window: STREAM_WINDOW, cacheScope: scopeOf(options) } as const;
       isSent = true;
