@@ -26,15 +26,18 @@ const FIREFOX_PREFERENCES = {
  * With `software`, WebGPU runs in software whatever the machine has: SwiftShader in Chromium, Mesa's lavapipe in Firefox (which
  * `VK_ICD_FILENAMES` must name). `CHROMIUM` and `FIREFOX` name the programs when they are not on PATH.
  *
- * Returns `{ name, newPage(url), newEmptyPage(), close() }`; a page has `evaluate(function, argument)`, `expose(name, function)`,
- * `errors` (console errors and uncaught exceptions so far) and `close()`. Chromium can also `crashGpu()`, and on Linux `peakBytes(page)`
+ * Returns `{ name, newPage(url), newTab(url), newEmptyPage(), close() }`: a page's storage is its own in Chromium, and tabs share theirs. A page has `evaluate(function, argument)`, `expose(name, function)`,
+ * `errors` (console errors and uncaught exceptions so far), `reload()` and `close()`. Chromium can also `crashGpu()` and, of a page,
+ * `limitStorage(bytes)`, and on Linux `peakBytes(page)`
  * is what the processes of the page (told by the work that it is given) and of the GPU have at most held in memory, each at its own time.
  */
 export async function launch(name, { software = true } = {}) {
   const browser = name === "chromium" ? await launchChromium(software) : await launchFirefox();
+  const tabs = name === "chromium" ? await browser.newContext() : browser;
   return {
     name,
     newPage: async (url) => wrapPage(await browser.newPage(), url),
+    newTab: async (url) => wrapPage(await tabs.newPage(), url),
     newEmptyPage: () => browser.newPage(),
     peakBytes: (page) => peakBytes(browser, page),
     crashGpu: () => withSession(browser, (session) => session.send("Browser.crashGpuProcess")),
@@ -111,10 +114,19 @@ async function wrapPage(page, url) {
   page.on("console", (message) => {
     if (message.type() === "error") errors.push(message.text());
   });
+  const isReady = () => page.waitForFunction(() => globalThis.cinderlm !== undefined);
   await page.goto(url);
-  await page.waitForFunction(() => globalThis.cinderlm !== undefined);
+  await isReady();
   return {
     errors,
+    reload: async () => {
+      await page.reload();
+      await isReady();
+    },
+    limitStorage: async (quotaSize) => {
+      const session = await page.context().newCDPSession(page);
+      await session.send("Storage.overrideQuotaForOrigin", { origin: new URL(url).origin, quotaSize });
+    },
     evaluate: (run, argument) => page.evaluate(run, argument),
     expose: (name, run) => page.exposeFunction(name, run),
     close: () => page.close(),

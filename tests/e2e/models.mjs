@@ -13,3 +13,8 @@ export function realModel() {
 export function tinyModel() {
   return fileURLToPath(new URL("../golden/models/tiny-llama.gguf", import.meta.url));
 }
+
+/** The same in three files. */
+export function splitModel() {
+  return [1, 2, 3].map((part) => tinyModel().replace(/\.gguf$/, `-0000${part}-of-00003.gguf`));
+}

@@ -1,4 +1,5 @@
 // A static file server on this machine, with byte ranges, and faults on request.
+import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
 import { createServer } from "node:http";
@@ -13,6 +14,9 @@ const TYPES = {
   ".html": "text/html; charset=utf-8",
   ".js": "text/javascript; charset=utf-8",
   ".mjs": "text/javascript; charset=utf-8",
+  ".css": "text/css; charset=utf-8",
+  ".svg": "image/svg+xml",
+  ".webmanifest": "application/manifest+json",
   ".json": "application/json",
   ".map": "application/json",
   ".ts": "text/plain; charset=utf-8",
@@ -24,10 +28,16 @@ const TYPES = {
  * Serves `/dist/` (the built package), `/page/` (what this folder gives to pages), and what `files` names.
  *
  * `files` maps an address such as `/models/a.gguf` to a file or a Buffer; `/` is `/page/page.html`. With `isolated`, pages are
- * cross-origin isolated; `policy` is a content-security policy. `fault(path, { status, cutAt, chunkDelayMillis, times })` spoils answers to that address: another
- * status, the connection cut after so many bytes, or a pause before each 64 KiB; `times` many times (default: until cleared).
+ * cross-origin isolated; `policy` is a content-security policy. With `storable`, what `files` names has an ETag and may be kept; all else is
+ * `no-store`. `redirects` maps addresses to others. `shared` lets pages of other origins in, and hides from them what servers hide unless told
+ * otherwise.
+ *
+ * Of the server, `requests` is what was asked: `{ path, range, authorization }`. `fault(path, { status, cutAt, flipAt, chunkDelayMillis,
+ * ignoresRanges, times })` spoils answers to that address: another status, the connection cut after so many bytes, a bit of that byte of the file
+ * flipped, a pause before each 64 KiB, the whole file for a range; `times` many times (default: until cleared).
  */
-export async function serve({ port = 0, files = {}, isolated = false, policy, log } = {}) {
+export async function serve({ port = 0, files = {}, isolated = false, policy, storable = false, redirects = {}, shared = false, log } = {}) {
+  const requests = [];
   const faults = new Map();
   const server = createServer((request, response) => {
     answer(request, response).catch((error) => {
@@ -40,7 +50,11 @@ export async function serve({ port = 0, files = {}, isolated = false, policy, lo
     const asked = decodeURIComponent(new URL(request.url, "http://localhost").pathname);
     const path = asked === "/" ? "/page/page.html" : asked;
     log?.(`${request.method} ${path}`);
-    response.setHeader("Cache-Control", "no-store");
+    const { range: rangeHeader, authorization } = request.headers;
+    requests.push({ path, range: rangeHeader, authorization });
+    response.setHeader("Cache-Control", storable && path in files ? "no-cache" : "no-store");
+    if (shared) allowOthers(request, response);
+    if (request.method === "OPTIONS") return end(response, 204);
     if (isolated) {
       response.setHeader("Cross-Origin-Opener-Policy", "same-origin");
       response.setHeader("Cross-Origin-Embedder-Policy", "require-corp");
@@ -48,10 +62,14 @@ export async function serve({ port = 0, files = {}, isolated = false, policy, lo
     if (policy !== undefined) response.setHeader("Content-Security-Policy", policy);
     const fault = takeFault(path);
     if (fault?.status !== undefined) return end(response, fault.status);
+    if (path in redirects) {
+      response.setHeader("Location", redirects[path]);
+      return end(response, 302);
+    }
     if (request.method !== "GET" && request.method !== "HEAD") return end(response, 405);
     const source = await open(path);
     if (source === undefined) return end(response, 404);
-    const range = parseRange(request.headers.range, source.size);
+    const range = fault?.ignoresRanges ? { start: 0, end: source.size, partial: false } : parseRange(rangeHeader, source.size);
     if (range === undefined) {
       response.setHeader("Content-Range", `bytes */${source.size}`);
       return end(response, 416);
@@ -60,11 +78,12 @@ export async function serve({ port = 0, files = {}, isolated = false, policy, lo
       "Content-Type": TYPES[extname(path === "/" ? "page.html" : path)] ?? "application/octet-stream",
       "Content-Length": range.end - range.start,
       "Accept-Ranges": "bytes",
+      ...(storable && path in files ? { ETag: source.etag } : {}),
       ...(range.partial ? { "Content-Range": `bytes ${range.start}-${range.end - 1}/${source.size}` } : {}),
     });
     if (request.method === "HEAD") return response.end();
     if (fault === undefined) return pipeline(source.read(range.start, range.end), response);
-    await sendSpoiled(response, source.read(range.start, range.end), fault);
+    await sendSpoiled(response, source.read(range.start, range.end), { ...fault, flipAt: (fault.flipAt ?? Infinity) - range.start });
   }
 
   function takeFault(path) {
@@ -82,6 +101,7 @@ export async function serve({ port = 0, files = {}, isolated = false, policy, lo
     if (!info?.isFile()) return undefined;
     return {
       size: info.size,
+      etag: `"${info.mtimeMs.toString(36)}-${info.size.toString(36)}"`,
       // Reads that are empty are not asked for: createReadStream cannot express one.
       read: (start, end) => (end > start ? createReadStream(file, { start, end: end - 1, highWaterMark: 1 << 18 }) : []),
     };
@@ -91,6 +111,7 @@ export async function serve({ port = 0, files = {}, isolated = false, policy, lo
   return {
     url: `http://localhost:${server.address().port}`,
     files,
+    requests,
     fault: (path, fault) => void faults.set(path, { times: Infinity, ...fault }),
     clearFaults: () => faults.clear(),
     close: () => {
@@ -98,6 +119,12 @@ export async function serve({ port = 0, files = {}, isolated = false, policy, lo
       return new Promise((resolve) => server.close(resolve));
     },
   };
+}
+
+/** Without exposing a header: ETag and Content-Range stay hidden, as on servers that do not know of such readers. */
+function allowOthers(request, response) {
+  response.setHeader("Access-Control-Allow-Origin", request.headers.origin ?? "*");
+  response.setHeader("Access-Control-Allow-Headers", "authorization");
 }
 
 function end(response, status) {
@@ -120,7 +147,7 @@ function* slices(bytes) {
 }
 
 function fromBytes(bytes) {
-  return { size: bytes.length, read: (start, end) => slices(bytes.subarray(start, end)) };
+  return { size: bytes.length, etag: `"${createHash("sha256").update(bytes).digest("hex").slice(0, 16)}"`, read: (start, end) => slices(bytes.subarray(start, end)) };
 }
 
 /** A single range as browsers send it; undefined when it cannot be met. */
@@ -133,12 +160,20 @@ function parseRange(header, size) {
   return start <= last ? { start, end: last + 1, partial: true } : undefined;
 }
 
-async function sendSpoiled(response, chunks, { cutAt = Infinity, chunkDelayMillis = 0 }) {
+function flipped(bytes, at) {
+  const copy = Buffer.from(bytes);
+  copy[at] ^= 1;
+  return copy;
+}
+
+async function sendSpoiled(response, chunks, { cutAt = Infinity, flipAt, chunkDelayMillis = 0 }) {
   let left = cutAt;
+  let toFlip = flipAt;
   for await (const chunk of chunks) {
     if (chunkDelayMillis > 0) await new Promise((resolve) => setTimeout(resolve, chunkDelayMillis));
     if (response.destroyed) return;
-    const part = chunk.subarray(0, left);
+    const part = toFlip >= 0 && toFlip < chunk.length ? flipped(chunk.subarray(0, left), toFlip) : chunk.subarray(0, left);
+    toFlip -= chunk.length;
     if (!response.write(part)) await new Promise((resolve) => response.once("drain", resolve).once("close", resolve));
     left -= part.length;
     if (left <= 0) {

@@ -8,7 +8,7 @@ use crate::convert::{
     error_to_js, numbers_from_js, options_from_js, request_from_js, string_from_js, to_js,
 };
 use crate::iterator::CompletionIterator;
-use crate::source::ForwardSource;
+use crate::source::{HashedFiles, ModelFiles};
 use crate::{device, models, panic};
 
 unsafe extern "C" {
@@ -54,29 +54,28 @@ pub async fn initialize(
     initialized.map_err(|error| error_to_js(&error))
 }
 
-/// Reads a GGUF file and keeps its model under `id`, in place of an earlier one. Resolves to what is known of it.
+/// Reads the GGUF file of a model, or the parts of one that was split, and keeps the model under `id`, in place of an earlier one. Resolves
+/// to what is known of it. Each file's hash is told to its source, whose owner says if it is the right one.
 ///
 /// # Errors
-/// `invalid_type`, `download_failed`, `integrity_mismatch`, `corrupt_model`, `unsupported_model`, `out_of_memory`, `device_lost`.
+/// `invalid_type`, `download_failed`, `corrupt_model`, `unsupported_model`, `out_of_memory`, `device_lost`.
 #[wasm_bindgen(
-    unchecked_return_type = "{ architecture: string; contextLength: number; vocabularySize: number; fileBytes: number }"
+    unchecked_return_type = "{ architecture: string; contextLength: number; vocabularySize: number; fileBytes: number; sha256: string[] }"
 )]
 pub async fn load(
     #[wasm_bindgen(unchecked_param_type = "string")] id: JsValue,
-    source: ForwardSource,
-    #[wasm_bindgen(
-        unchecked_param_type = "{ contextLength?: number; sha256?: string } | null | undefined"
-    )]
+    files: ModelFiles,
+    #[wasm_bindgen(unchecked_param_type = "{ contextLength?: number } | null | undefined")]
     options: JsValue,
 ) -> Result<JsValue, JsValue> {
     let info = async {
         let id = string_from_js(&id, "id")?;
         let options = options_from_js(options, "options")?;
-        if !source.is_object() {
-            let expected = "an object with a method next";
-            return Err(CompletionError::invalid_type("source", expected, "none"));
-        }
-        models::load(id, source, options).await
+        let files = HashedFiles::new(files).ok_or_else(|| {
+            let expected = "an object with a count and a method open";
+            CompletionError::invalid_type("files", expected, "another")
+        })?;
+        models::load(id, files, options).await
     };
     let info = info.await;
     info.and_then(|info| to_js(&info))

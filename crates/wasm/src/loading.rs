@@ -1,4 +1,4 @@
-//! A model out of its file.
+//! A model out of its files.
 
 use std::num::NonZeroUsize;
 
@@ -10,18 +10,18 @@ use cinderlm_weights::gguf::GgufReader;
 use crate::device::Place;
 use crate::host::Host;
 use crate::models::Loaded;
-use crate::source::ForwardReader;
+use crate::source::HashedFiles;
 
 /// The models of this module.
 pub(crate) type Model = LoadedModel;
 
-/// Reads a GGUF file to its end.
+/// Reads GGUF files to their end.
 pub(crate) async fn open(
-    source: ForwardReader,
+    files: HashedFiles,
     context_length: Option<u64>,
     place: &Place,
 ) -> Result<Loaded, CompletionError> {
-    let mut reader = GgufReader::open(source).await.map_err(gguf_failure)?;
+    let mut reader = GgufReader::open_parts(files).await.map_err(gguf_failure)?;
     let tokenizer = load_tokenizer(&reader.header().metadata)?;
     let options = LoadOptions {
         // More than this target can count is no limit.
@@ -33,12 +33,12 @@ pub(crate) async fn open(
     let (device, profile) = (&place.device, place.profile);
     let model = load_model(&mut reader, device, profile, options, &mut hooks).await;
     let model = model.map_err(model_failure)?;
-    let file = reader.into_source().finish().await;
+    let files = reader.into_source().finish().await;
     Ok(Loaded {
         tokenizer,
         architecture: model.info().architecture.clone(),
         kv_bytes_per_token: model.info().kv_bytes_per_token,
-        file: file.map_err(source_failure)?,
+        files: files.map_err(source_failure)?.whole,
         model,
     })
 }

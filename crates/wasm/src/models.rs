@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::device::{Place, place};
 use crate::host::Host;
 use crate::loading::{self, Model};
-use crate::source::{ForwardReader, ForwardSource, WholeFile};
+use crate::source::{HashedFiles, WholeFile};
 
 /// Prompt tokens per step on the CPU, whose steps nothing can interrupt: a chunk takes a fraction of a second.
 const CPU_PREFILL_ROWS: usize = 32;
@@ -34,7 +34,6 @@ const KV_CACHE_BYTES: u64 = 256 << 20;
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct ModelOptions {
     context_length: Option<u64>,
-    sha256: Option<String>,
 }
 
 /// A model that was loaded, and what is known of it.
@@ -43,7 +42,7 @@ pub(crate) struct Loaded {
     pub(crate) tokenizer: Tokenizer,
     pub(crate) architecture: String,
     pub(crate) kv_bytes_per_token: u64,
-    pub(crate) file: WholeFile,
+    pub(crate) files: Vec<WholeFile>,
 }
 
 /// What JavaScript may set about a completion.
@@ -61,7 +60,10 @@ pub(crate) struct ModelReport {
     architecture: String,
     context_length: usize,
     vocabulary_size: usize,
+    /// Of all files.
     file_bytes: u64,
+    /// Of each file.
+    sha256: Vec<String>,
 }
 
 /// Bytes that this module holds.
@@ -111,23 +113,24 @@ thread_local! {
 /// Loads a model and keeps it under `id`.
 pub(crate) async fn load(
     id: String,
-    source: ForwardSource,
+    files: HashedFiles,
     options: ModelOptions,
 ) -> Result<ModelReport, CompletionError> {
     let place = place()?;
     let context_length = options.context_length;
-    let loaded = loading::open(ForwardReader::new(source), context_length, &place).await?;
-    if let Some(expected) = options.sha256 {
-        check_hash(&expected, &loaded.file.sha256)?;
-    }
+    let loaded = loading::open(files, context_length, &place).await?;
+    let sha256: Vec<String> = (loaded.files.iter())
+        .map(|file| file.sha256.clone())
+        .collect();
     let report = ModelReport {
         architecture: loaded.architecture,
         context_length: loaded.model.context_length(),
         vocabulary_size: loaded.model.vocab_size(),
-        file_bytes: loaded.file.n_bytes,
+        file_bytes: loaded.files.iter().map(|file| file.n_bytes).sum(),
+        sha256: sha256.clone(),
     };
     let engine_options = engine_options(&place, loaded.kv_bytes_per_token);
-    let identity = identity(&id, &loaded.file.sha256, &place);
+    let identity = identity(&id, &sha256.concat(), &place);
     let engine = Engine::new(
         loaded.model,
         loaded.tokenizer,
@@ -277,14 +280,6 @@ fn keep(id: String, engine: Engine<Model, Host>, kv_bytes_per_token: u64) {
     };
     let earlier = MODELS.with_borrow_mut(|models| models.insert(id, entry));
     drop(earlier);
-}
-
-fn check_hash(expected: &str, found: &str) -> Result<(), CompletionError> {
-    if expected.eq_ignore_ascii_case(found) {
-        return Ok(());
-    }
-    let message = format!("the model file's SHA-256 must be {expected}, but is {found}");
-    Err(CompletionError::new(ErrorCode::IntegrityMismatch, message))
 }
 
 fn identity(id: &str, sha256: &str, place: &Place) -> Identity {

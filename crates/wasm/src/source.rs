@@ -1,5 +1,6 @@
 //! A model file that JavaScript hands over from front to back.
 
+use cinderlm_weights::gguf::PartFiles;
 use cinderlm_weights::{ByteSource, SourceError};
 use js_sys::Uint8Array;
 use sha2::{Digest, Sha256};
@@ -13,6 +14,15 @@ export interface ForwardSource {
   readonly size: number | undefined;
   /** The next bytes, or undefined at the end. */
   next(): Promise<Uint8Array | undefined>;
+  /** All of it was read, and this is its hexadecimal SHA-256. Rejecting ends the load. */
+  end(sha256: string): Promise<void>;
+}
+
+/** The files of a model: one, or the parts that it was split into, in order. */
+export interface ModelFiles {
+  readonly count: number;
+  /** Opens a part, to be read from its start. The one before is not read any more. A part may be opened twice. */
+  open(part: number): Promise<ForwardSource>;
 }
 ";
 
@@ -27,6 +37,76 @@ extern "C" {
 
     #[wasm_bindgen(method, catch)]
     async fn next(this: &ForwardSource) -> Result<JsValue, JsValue>;
+
+    #[wasm_bindgen(method, catch)]
+    async fn end(this: &ForwardSource, sha256: &str) -> Result<JsValue, JsValue>;
+
+    /// A [`ModelFiles`] of the TypeScript side.
+    #[wasm_bindgen(typescript_type = "ModelFiles")]
+    pub type ModelFiles;
+
+    #[wasm_bindgen(method, getter, catch)]
+    fn count(this: &ModelFiles) -> Result<JsValue, JsValue>;
+
+    #[wasm_bindgen(method, catch)]
+    async fn open(this: &ModelFiles, part: u32) -> Result<JsValue, JsValue>;
+}
+
+/// Parts that a model may have: as many as their names can tell.
+const MAX_PARTS: f64 = 99_999.0;
+
+/// The files of a model, and what is known of those that have been read.
+pub(crate) struct HashedFiles {
+    files: ModelFiles,
+    n_parts: usize,
+    pub(crate) whole: Vec<WholeFile>,
+}
+
+impl HashedFiles {
+    /// The files that JavaScript hands over; `None` if it has none.
+    pub(crate) fn new(files: ModelFiles) -> Option<Self> {
+        let count = if files.is_object() {
+            files.count().ok()?.as_f64()?
+        } else {
+            return None;
+        };
+        let is_count = count.fract() == 0.0 && (1.0..=MAX_PARTS).contains(&count);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "checked to be a small count"
+        )]
+        let n_parts = is_count.then_some(count as usize)?;
+        Some(Self {
+            files,
+            n_parts,
+            whole: Vec::new(),
+        })
+    }
+}
+
+impl PartFiles for HashedFiles {
+    type Part = ForwardReader;
+
+    fn n_parts(&self) -> usize {
+        self.n_parts
+    }
+
+    async fn open(&mut self, part: usize) -> Result<ForwardReader, SourceError> {
+        let part = u32::try_from(part).unwrap_or(u32::MAX);
+        let source = self.files.open(part).await.map_err(source_error)?;
+        if !source.is_object() {
+            return Err(SourceError::Io {
+                message: format!("expected a part of the model, got {source:?}"),
+            });
+        }
+        Ok(ForwardReader::new(source.unchecked_into()))
+    }
+
+    async fn finish(&mut self, _part: usize, source: ForwardReader) -> Result<(), SourceError> {
+        self.whole.push(source.finish().await?);
+        Ok(())
+    }
 }
 
 /// What is known of a file that was read to its end.
@@ -67,15 +147,17 @@ impl ForwardReader {
         }
     }
 
-    /// Reads what is left of the file, so that all of it is hashed.
-    pub(crate) async fn finish(mut self) -> Result<WholeFile, SourceError> {
+    /// Reads what is left of the file, so that all of it is hashed, and tells JavaScript the hash.
+    async fn finish(mut self) -> Result<WholeFile, SourceError> {
         while self.fill().await? {
             self.skip(u64::MAX);
         }
         let digest = self.hash.finalize();
+        let sha256: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.source.end(&sha256).await.map_err(source_error)?;
         Ok(WholeFile {
             n_bytes: self.offset,
-            sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+            sha256,
         })
     }
 

@@ -1,12 +1,15 @@
 import { Connection, STREAM_WINDOW, type CallHooks, type WorkerLike } from "./connection.js";
 import { abortReason, orAborted } from "./abort.js";
 import { Accounts, type OpenAccount } from "./accounts.js";
-import { modelAddress } from "./address.js";
+import { modelAddress, partAddresses } from "./address.js";
+import { ModelCache } from "./cache.js";
 import { completionError, CompletionError, type ErrorCode } from "./errors.js";
 import { answerFetch } from "./fetch.js";
-import type { BatchLimits, WireModel } from "./messages.js";
+import type { BatchLimits, WireModel, WirePart, WireStorage } from "./messages.js";
 import { Remote } from "./remote.js";
 import { snapshot } from "./snapshot.js";
+import type { StorageBackend } from "./storage.js";
+import { serveStorage } from "./storage-port.js";
 import type { CompletionStream } from "./stream.js";
 import type {
   CallOptions,
@@ -54,6 +57,8 @@ interface Running {
  * should it die or lose its device, the calls it ran reject and the next call starts another.
  */
 export class Cinder {
+  /** The files of models that are kept on this device. */
+  readonly cache: ModelCache;
   readonly #options: CinderOptions;
   readonly #logger: Logger;
   readonly #models = new Map<string, WireModel>();
@@ -72,6 +77,8 @@ export class Cinder {
     if (options.device !== undefined && !["auto", "webgpu", "cpu"].includes(options.device)) {
       throw new TypeError(`device: expected "auto", "webgpu" or "cpu", got ${JSON.stringify(options.device)}.`);
     }
+    checkBackend(options.cache);
+    this.cache = new ModelCache(typeof options.cache === "object" ? options.cache : undefined);
     checkCount("maxBatch", options.maxBatch, 1, 256);
     checkCount("maxQueue", options.maxQueue, 0, 2 ** 32 - 1);
     checkCount("kvCacheBytes", options.kvCacheBytes, 0, Number.MAX_SAFE_INTEGER);
@@ -257,16 +264,16 @@ export class Cinder {
     if (this.#running !== undefined) return this.#running;
     const connection: Connection = new Connection(this.#makeWorker(), {
       alive: (lock) => watchWorker(connection, lock),
-      loaded: (info) => void this.#infos.set(info.id, info),
+      loaded: (info) => {
+        this.#infos.set(info.id, info);
+        if (info.notStored !== undefined) this.#logger.warn(`cinderlm loaded ${info.id}: ${info.notStored.message}`);
+      },
       closed: (error) => this.#forget(connection, error),
     });
-    const wasmUrl = this.#options.wasmUrl;
-    const started = connection.call<"start">({
-      type: "start",
-      device: this.#options.device ?? "auto",
-      limits: batchLimits(this.#options),
-      ...(wasmUrl === undefined ? {} : { wasmUrl: absolute(wasmUrl) }),
-    });
+    const { wasmUrl, device = "auto" } = this.#options;
+    const limits = batchLimits(this.#options);
+    const storage = wireStorage(this.#options.cache);
+    const started = connection.start({ type: "start", device, limits, storage, ...(wasmUrl === undefined ? {} : { wasmUrl: absolute(wasmUrl) }) });
     this.#running = { connection, started };
     started.then(
       (device) => this.#logger.info(`cinderlm runs on ${device.name}: ${device.reason}`),
@@ -357,23 +364,55 @@ function absolute(url: string | URL): string {
   return new URL(url, globalThis.location?.href).href;
 }
 
+/** The page's own backend answers over a port, for a worker cannot be given it. */
+function wireStorage(cache: CinderOptions["cache"] = true): WireStorage {
+  if (typeof cache === "boolean") return cache ? "origin-private" : "none";
+  const { port1, port2 } = new MessageChannel();
+  serveStorage(cache, port1);
+  return port2;
+}
+
+function checkBackend(cache: unknown): void {
+  if (cache === undefined || typeof cache === "boolean") return;
+  const methods = ["list", "read", "write", "flush", "delete"] as const satisfies (keyof StorageBackend)[];
+  const missing = methods.find((method) => typeof (cache as Partial<StorageBackend> | null)?.[method] !== "function");
+  if (missing !== undefined) throw new TypeError(`cache: expected true, false or a StorageBackend, which has a method ${missing}.`);
+}
+
 function wireModel(model: ModelSource, version: number, token: string | undefined): WireModel {
-  if (model.url !== undefined && !(model.url instanceof URL) && (typeof model.url !== "string" || model.url === "")) {
-    throw new TypeError(`Model "${model.id}": url must be an address.`);
+  const { id, contextLength } = model;
+  if ((model.url === undefined) === (model.file === undefined)) throw new TypeError(`Model "${id}": give either url or file.`);
+  const parts = model.url === undefined ? givenParts(id, model.file) : remoteParts(id, model.url);
+  const hashes = partHashes(id, model.sha256, parts.length);
+  if (contextLength !== undefined && !(Number.isSafeInteger(contextLength) && contextLength > 0)) {
+    throw new TypeError(`Model "${id}": contextLength must be a positive integer.`);
   }
-  if (model.file !== undefined && !(model.file instanceof Blob)) throw new TypeError(`Model "${model.id}": file must be a File or a Blob.`);
-  if ((model.url === undefined) === (model.file === undefined)) throw new TypeError(`Model "${model.id}": give either url or file.`);
-  if (model.sha256 !== undefined && !/^[0-9a-f]{64}$/i.test(model.sha256)) {
-    throw new TypeError(`Model "${model.id}": sha256 must be 64 hexadecimal digits.`);
-  }
-  if (model.contextLength !== undefined && !(Number.isSafeInteger(model.contextLength) && model.contextLength > 0)) {
-    throw new TypeError(`Model "${model.id}": contextLength must be a positive integer.`);
-  }
-  const wire: WireModel = { id: model.id, version };
-  if (model.url !== undefined) wire.url = modelAddress(model.url);
-  if (model.file !== undefined) wire.file = model.file;
-  if (model.sha256 !== undefined) wire.sha256 = model.sha256.toLowerCase();
-  if (model.contextLength !== undefined) wire.contextLength = model.contextLength;
-  if (token !== undefined && wire.url !== undefined) wire.token = token;
+  const wire: WireModel = { id, version, parts: parts.map((part, i) => (hashes === undefined ? part : { ...part, sha256: hashes[i] as string })) };
+  if (contextLength !== undefined) wire.contextLength = contextLength;
+  if (token !== undefined && model.url !== undefined) wire.token = token;
   return wire;
+}
+
+function remoteParts(id: string, url: unknown): WirePart[] {
+  if (!(url instanceof URL) && (typeof url !== "string" || url === "")) throw new TypeError(`Model "${id}": url must be an address.`);
+  return partAddresses(modelAddress(url)).map((address) => ({ url: address }));
+}
+
+function givenParts(id: string, file: unknown): WirePart[] {
+  const files: unknown[] = Array.isArray(file) ? file : [file];
+  if (files.length === 0) throw new TypeError(`Model "${id}": file must not be empty.`);
+  return files.map((part) => {
+    if (!(part instanceof Blob)) throw new TypeError(`Model "${id}": file must be a File or a Blob, or an array of these.`);
+    return { file: part };
+  });
+}
+
+function partHashes(id: string, sha256: unknown, nParts: number): string[] | undefined {
+  if (sha256 === undefined) return undefined;
+  const hashes: unknown[] = Array.isArray(sha256) ? sha256 : [sha256];
+  if (hashes.length !== nParts) throw new TypeError(`Model "${id}": sha256 must have ${nParts}, one for each part, not ${hashes.length}.`);
+  return hashes.map((hash) => {
+    if (typeof hash !== "string" || !/^[0-9a-f]{64}$/i.test(hash)) throw new TypeError(`Model "${id}": sha256 must be 64 hexadecimal digits.`);
+    return hash.toLowerCase();
+  });
 }

@@ -6,7 +6,7 @@ import type { Completion, CompletionChunk, LoadProgress, ModelInfo } from "./typ
 
 /** The part of `Worker` that a connection uses. */
 export interface WorkerLike {
-  postMessage(message: Request): void;
+  postMessage(message: Request, transfer: Transferable[]): void;
   terminate(): void;
   addEventListener(type: "message", listener: (event: MessageEvent<Reply>) => void): void;
   addEventListener(type: "error" | "messageerror", listener: (event: Event) => void): void;
@@ -73,8 +73,14 @@ export class Connection {
     worker.addEventListener("messageerror", () => this.close(completionError("internal", "A message from the worker could not be read.")));
   }
 
+  /** Starts the worker's runtime. */
+  start(request: WithoutId<Extract<Call, { type: "start" }>>): Promise<Results["start"]> {
+    const transfer = typeof request.storage === "string" ? [] : [request.storage];
+    return this.#once(request, {}, transfer) as Promise<Results["start"]>;
+  }
+
   /** Sends a request that is answered once. */
-  call<T extends Exclude<Call["type"], "complete">>(request: WithoutId<Extract<Call, { type: T }>>, hooks: CallHooks = {}): Promise<Results[T]> {
+  call<T extends Exclude<Call["type"], "complete" | "start">>(request: WithoutId<Extract<Call, { type: T }>>, hooks: CallHooks = {}): Promise<Results[T]> {
     return this.#once(request as WithoutId<Call>, hooks) as Promise<Results[T]>;
   }
 
@@ -139,7 +145,7 @@ export class Connection {
     this.#events.closed(error);
   }
 
-  #once(request: WithoutId<Call>, hooks: CallHooks): Promise<unknown> {
+  #once(request: WithoutId<Call>, hooks: CallHooks, transfer: Transferable[] = []): Promise<unknown> {
     return new Promise((resolve, reject) => {
       let forget = (): void => undefined;
       const settle = (finish: () => void): void => {
@@ -151,7 +157,7 @@ export class Connection {
         chunk: () => undefined,
         result: (value) => settle(() => resolve(value)),
         fail: (error) => settle(() => reject(error)),
-      });
+      }, transfer);
       forget = this.#watch(id, hooks.signal, () => {
         forget();
         this.#leave(id, hooks);
@@ -160,12 +166,12 @@ export class Connection {
     });
   }
 
-  #begin(request: WithoutId<Call>, hooks: CallHooks, pending: Pending): number {
+  #begin(request: WithoutId<Call>, hooks: CallHooks, pending: Pending, transfer: Transferable[] = []): number {
     const id = this.#nextId++;
     if (hooks.onEnd !== undefined) this.#onEnd.set(id, hooks.onEnd);
     try {
       if (this.#closed !== undefined) throw this.#closed;
-      this.#worker.postMessage({ ...request, id } as Call); // First: a value that cannot be cloned throws here.
+      this.#worker.postMessage({ ...request, id } as Call, transfer); // First: a value that cannot be cloned throws here.
     } catch (error) {
       this.#end(id, "failed", null, error);
       throw error;
@@ -197,7 +203,7 @@ export class Connection {
   }
 
   #post(request: Request): void {
-    if (this.#closed === undefined) this.#worker.postMessage(request);
+    if (this.#closed === undefined) this.#worker.postMessage(request, []);
   }
 
   #receive(reply: Reply): void {

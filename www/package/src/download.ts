@@ -15,10 +15,25 @@ export interface Opened {
   offset: number;
 }
 
-/** What is known of a file on a server, from the first answer. */
-interface Known {
+/** What tells one state of a file on a server from another. */
+export interface Validator {
   etag: string | null;
-  length: number | undefined;
+  lastModified: string | null;
+  /** Bytes in all, as the server tells them; undefined if it does not, or if what it sends is compressed. */
+  total: number | undefined;
+}
+
+/** The file is not the one that its first bytes were of. Beginning anew may help. */
+export class ChangedFile extends Error {}
+
+/** How a {@link Download} asks. */
+export interface DownloadOptions {
+  token?: string | undefined;
+  signal: AbortSignal;
+  /** Of the file that earlier bytes are of, which this one must be. */
+  known?: Validator;
+  /** Past the browser's own cache, which would hold a second copy of what is stored, or a broken one. */
+  isFresh?: boolean;
 }
 
 /**
@@ -29,20 +44,29 @@ export class Download {
   readonly url: string;
   readonly #token: string | undefined;
   readonly #signal: AbortSignal;
-  #known: Known | undefined;
+  readonly #httpCache: RequestCache;
+  #known: Validator | undefined;
   #isHidden = false;
+  #mayBeStored = true;
   /** Tries since something came. */
   #nTries = 0;
 
-  constructor(url: string, token: string | undefined, signal: AbortSignal) {
+  constructor(url: string, { token, signal, known, isFresh = false }: DownloadOptions) {
     this.url = url;
     this.#token = token !== undefined && mayCarryToken(url) ? token : undefined;
     this.#signal = signal;
+    this.#known = known;
+    this.#httpCache = isFresh ? "no-store" : "default";
   }
 
-  /** The file's length as the server tells it; undefined if it does not, or if what it sends is compressed. */
-  get length(): number | undefined {
-    return this.#known?.length;
+  /** What the file was when its first bytes came. */
+  get validator(): Validator {
+    return this.#known ?? { etag: null, lastModified: null, total: undefined };
+  }
+
+  /** Whether the server lets the file be kept. */
+  get mayBeStored(): boolean {
+    return this.#mayBeStored;
   }
 
   /** Whether the length can be relied on: another origin may hide that its body is compressed. */
@@ -58,7 +82,7 @@ export class Download {
   /**
    * Opens the file, at `offset` if the server can.
    *
-   * @throws ErrorBody `download_failed`, or what the signal was aborted for.
+   * @throws ErrorBody `download_failed`; ChangedFile; or what the signal was aborted for.
    */
   async open(offset: number): Promise<Opened> {
     for (;;) {
@@ -84,7 +108,7 @@ export class Download {
     if (offset > 0) headers["range"] = `bytes=${offset}-`;
     let response: Response;
     try {
-      response = await fetch(this.url, { headers, signal: this.#signal });
+      response = await fetch(this.url, { headers, signal: this.#signal, cache: this.#httpCache });
     } catch (error) {
       this.#signal.throwIfAborted();
       return { error: errorBody("download_failed", `GET ${this.url} failed: ${message(error)}.`), isRetriable: true };
@@ -95,6 +119,7 @@ export class Download {
     const seconds = Number(response.headers.get("retry-after") ?? Number.NaN);
     const pauseMillis = seconds > 0 ? seconds * 1000 : 0;
     const error = errorBody("download_failed", `GET ${this.url} answered ${status}; expected 200${offset > 0 ? " or 206" : ""}.`);
+    if (response.status === 416) throw new ChangedFile(`${this.url} has no bytes from ${offset} on`);
     return { error, isRetriable: RETRIABLE.has(response.status), pauseMillis };
   }
 
@@ -102,15 +127,19 @@ export class Download {
     const stream = response.body as ReadableStream<Uint8Array<ArrayBuffer>>;
     const isPart = response.status === 206;
     const range = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(response.headers.get("content-range") ?? "");
-    const total = range?.[2] === undefined || range[2] === "*" ? undefined : Number(range[2]);
-    const found: Known = { etag: response.headers.get("etag"), length: isPart ? total : contentLength(response) };
-    if (this.#known === undefined) {
-      this.#known = found;
-      this.#isHidden = response.type === "cors";
-    } else if (differ(this.#known.etag, found.etag) || differ(this.#known.length, found.length)) {
+    const found: Validator = {
+      etag: response.headers.get("etag"),
+      lastModified: response.headers.get("last-modified"),
+      total: isPart ? totalOf(range?.[2], offset, response) : contentLength(response),
+    };
+    this.#isHidden ||= response.type === "cors" && !isPart;
+    this.#mayBeStored &&= !/\bno-store\b/i.test(response.headers.get("cache-control") ?? "");
+    const known = this.#known;
+    if (known !== undefined && !isSame(known, found)) {
       await stream.cancel();
-      throw errorBody("download_failed", `${this.url} changed while it was read: try again.`);
+      throw new ChangedFile(`${this.url} changed since its first bytes came`);
     }
+    this.#known ??= found;
     const start = range?.[1] === undefined ? offset : Number(range[1]);
     if (isPart && (start !== offset || response.headers.has("content-encoding"))) {
       await stream.cancel();
@@ -120,9 +149,19 @@ export class Download {
   }
 }
 
-/** Whether two answers tell different things; what one of them hides says nothing. */
-function differ<T>(first: T | null | undefined, second: T | null | undefined): boolean {
-  return first !== null && first !== undefined && second !== null && second !== undefined && first !== second;
+/** Whether two answers may be of one file. What told the first apart must tell so of the second; a length may be hidden. */
+function isSame(known: Validator, found: Validator): boolean {
+  if (known.total !== undefined && found.total !== undefined && known.total !== found.total) return false;
+  if (known.etag !== null && found.etag !== null) return known.etag === found.etag;
+  if (known.lastModified !== null && found.lastModified !== null) return known.lastModified === found.lastModified;
+  return known.etag === null && known.lastModified === null;
+}
+
+/** The length of a file of which a part came. An origin that hides the range still tells how long the part is. */
+function totalOf(told: string | undefined, offset: number, response: Response): number | undefined {
+  if (told !== undefined) return told === "*" ? undefined : Number(told);
+  const length = contentLength(response);
+  return length === undefined ? undefined : offset + length;
 }
 
 /** A token must not travel in the clear to another machine. */

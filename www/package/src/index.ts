@@ -7,4 +7,6 @@ export { Cinder } from "./cinder.js";
 export { CompletionError, type ErrorCode, type ErrorType } from "./errors.js";
 export { complete, configure } from "./shared.js";
 export type { CompletionStream } from "./stream.js";
+export type { ModelCache } from "./cache.js";
+export type { CachedFile, CacheUsage, StorageBackend, StorageEntry, StorageNotice } from "./storage.js";
 export type * from "./types.js";

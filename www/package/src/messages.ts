@@ -6,13 +6,23 @@ export interface WireModel {
   id: string;
   /** Counts registrations: the same id with another number is another model. */
   version: number;
-  url?: string;
-  file?: Blob;
-  sha256?: string;
+  /** One file, or the parts that it was split into, in order. */
+  parts: WirePart[];
   contextLength?: number;
-  /** Bearer token for this model's address. */
+  /** Bearer token for the addresses of its parts. */
   token?: string;
 }
+
+/** One file of a model: exactly one of `url` and `file` is given. */
+export interface WirePart {
+  url?: string;
+  file?: Blob;
+  /** Lower-case hexadecimal. */
+  sha256?: string;
+}
+
+/** Where a worker keeps downloads: nowhere, in the origin private file system, or with the page's own backend, at the other end of a port. */
+export type WireStorage = "none" | "origin-private" | MessagePort;
 
 /** How many choices and calls a model takes at a time, and what it keeps of them. */
 export interface BatchLimits {
@@ -23,7 +33,7 @@ export interface BatchLimits {
 
 /** From page to worker. Every request carries an `id` that its answers repeat. */
 export type Request =
-  | { type: "start"; id: number; device: DeviceKind; limits: BatchLimits; wasmUrl?: string }
+  | { type: "start"; id: number; device: DeviceKind; limits: BatchLimits; storage: WireStorage; wasmUrl?: string }
   | { type: "load"; id: number; model: WireModel }
   | { type: "complete"; id: number; model: WireModel; params: CompletionParams; window: number; cacheScope: string }
   | { type: "tokenize"; id: number; model: WireModel; text: string }

@@ -8,9 +8,10 @@ export class Pace {
   readonly #now: () => number;
   readonly #marks: { at: number; bytes: number }[];
 
-  constructor(now = () => performance.now()) {
+  /** Begins at `bytes`. */
+  constructor(bytes = 0, now = () => performance.now()) {
     this.#now = now;
-    this.#marks = [{ at: now(), bytes: 0 }];
+    this.#marks = [{ at: now(), bytes }];
   }
 
   /** Takes how far it has come. */

@@ -1,106 +1,65 @@
-import { Download, message } from "./download.js";
+import { ChunkReader } from "./chunks.js";
+import { ChangedFile, message, type Download } from "./download.js";
 import { errorBody, isErrorBody, type ErrorBody } from "./errors.js";
-import type { WireModel } from "./messages.js";
+import type { LoadPhase } from "./types.js";
 
-/** A model file, read once from front to back. The runtime calls `next` until it has what it needs. */
-export interface ForwardSource {
-  /** Size of the file in bytes, where known. */
-  readonly size: number | undefined;
-  /** The next bytes, or undefined at the end. They hold until `next` is called again. */
-  next(): Promise<Uint8Array | undefined>;
+/** What reading a file tells. */
+export interface ReadEvents {
+  onBytes(phase: LoadPhase, bytes: number, total: number | undefined): void;
 }
 
-/** A source that remembers why it failed, in the contract's terms, and can be let go. */
-export interface ModelFile extends ForwardSource {
-  readonly failure: ErrorBody | undefined;
-  close(): Promise<void>;
-}
-
-/** Opens a model's file. Rejects with an {@link ErrorBody} or with what `signal` was aborted for. */
-export async function openModel(model: WireModel, signal: AbortSignal, onBytes: (bytes: number, total?: number) => void): Promise<ModelFile> {
-  if (model.file !== undefined) {
-    const { size } = model.file;
-    return new StreamSource({ stream: model.file.stream(), name: "the given file", size }, signal, (bytes) => onBytes(bytes, size));
-  }
-  const download = new Download(model.url ?? "", model.token, signal);
-  const { stream } = await download.open(0);
-  const { length } = download;
-  // A length that cannot be trusted serves to show progress only.
-  const size = download.isExact ? length : undefined;
-  return new StreamSource({ stream, name: download.url, size, download }, signal, (bytes) => onBytes(bytes, length !== undefined && bytes <= length ? length : undefined));
-}
-
-/** Bytes asked for at a time. */
-const CHUNK_BYTES = 1 << 18;
-
-/**
- * Reads a stream into one buffer, over and over: chunks of a stream's own making wait for the garbage collector, until a whole file of
- * them has piled up.
- */
-class ChunkReader {
-  readonly #reader: ReadableStreamBYOBReader | ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>;
-  #buffer = new ArrayBuffer(CHUNK_BYTES);
-
-  constructor(stream: ReadableStream<Uint8Array<ArrayBuffer>>) {
-    this.#reader = bytesReader(stream) ?? stream.getReader();
-  }
-
-  /** The next bytes, which hold until the next call; undefined at the end. */
-  async read(): Promise<Uint8Array | undefined> {
-    if (this.#reader instanceof ReadableStreamDefaultReader) return (await this.#reader.read()).value;
-    const { done, value } = await this.#reader.read(new Uint8Array(this.#buffer));
-    if (value !== undefined) this.#buffer = value.buffer;
-    return done ? undefined : value;
-  }
-
-  async cancel(): Promise<void> {
-    await this.#reader.cancel();
-  }
-}
-
-/** Undefined where the browser's streams cannot fill a given buffer. */
-function bytesReader(stream: ReadableStream<Uint8Array<ArrayBuffer>>): ReadableStreamBYOBReader | undefined {
-  try {
-    return stream.getReader({ mode: "byob" });
-  } catch {
-    return undefined;
-  }
-}
-
-interface Origin {
+/** What a stream is of. */
+export interface Origin {
   stream: ReadableStream<Uint8Array<ArrayBuffer>>;
+  phase: LoadPhase;
   /** For people. */
   name: string;
+  /** Bytes of the whole file, where that can be relied on. */
   size: number | undefined;
+  /** Bytes of the whole file, to show how far it has come, where that is not `size`. */
+  total?: number | undefined;
+  /** Bytes of the file that come from elsewhere, before the first that is wanted of this stream. */
+  start?: number;
+  /** Bytes at the stream's start to pass over. */
+  toSkip?: number;
   /** Opens the file again where reading it broke off. */
   download?: Download;
 }
 
-class StreamSource implements ModelFile {
-  readonly size: number | undefined;
-  failure: ErrorBody | undefined;
-  readonly #name: string;
-  readonly #download: Download | undefined;
+/** Reads one stream, and the next where that broke off. */
+export class StreamSource {
+  failure: ErrorBody | ChangedFile | undefined;
+  readonly #origin: Origin;
   readonly #signal: AbortSignal;
-  readonly #onBytes: (bytes: number) => void;
+  readonly #events: ReadEvents;
   #reader: ChunkReader;
-  #bytes = 0;
-  /** Bytes to pass over: the server began anew. */
-  #toSkip = 0;
+  #bytes: number;
+  #toSkip: number;
 
-  constructor({ stream, name, size, download }: Origin, signal: AbortSignal, onBytes: (bytes: number) => void) {
-    this.#reader = new ChunkReader(stream);
-    this.size = size;
-    this.#name = name;
-    this.#download = download;
+  constructor(origin: Origin, signal: AbortSignal, events: ReadEvents) {
+    this.#origin = origin;
+    this.#reader = new ChunkReader(origin.stream);
     this.#signal = signal;
-    this.#onBytes = onBytes;
+    this.#events = events;
+    this.#bytes = origin.start ?? 0;
+    this.#toSkip = origin.toSkip ?? 0;
   }
 
-  async next(): Promise<Uint8Array | undefined> {
+  /** Bytes of the whole file, where that can be relied on. */
+  get size(): number | undefined {
+    return this.#origin.size;
+  }
+
+  /** Where its bytes are from. */
+  get phase(): LoadPhase {
+    return this.#origin.phase;
+  }
+
+  /** The next bytes, or undefined at the end. They hold until `next` is called again. */
+  async next(): Promise<Uint8Array<ArrayBuffer> | undefined> {
     for (;;) {
       this.#signal.throwIfAborted();
-      let value: Uint8Array | undefined;
+      let value: Uint8Array<ArrayBuffer> | undefined;
       try {
         value = await this.#reader.read();
         this.#signal.throwIfAborted();
@@ -113,9 +72,10 @@ class StreamSource implements ModelFile {
       const own = value.subarray(Math.min(this.#toSkip, value.byteLength));
       this.#toSkip -= value.byteLength - own.byteLength;
       if (own.byteLength === 0) continue;
-      this.#download?.progressed();
+      const { phase, size, total = size, download } = this.#origin;
+      download?.progressed();
       this.#bytes += own.byteLength;
-      this.#onBytes(this.#bytes);
+      this.#events.onBytes(phase, this.#bytes, total !== undefined && this.#bytes <= total ? total : undefined);
       return own;
     }
   }
@@ -128,23 +88,32 @@ class StreamSource implements ModelFile {
   async #reopen(cause: unknown): Promise<void> {
     this.#signal.throwIfAborted();
     await this.close();
-    const broken = errorBody("download_failed", `Reading ${this.#name} failed after ${this.#bytes} bytes: ${message(cause)}.`);
+    const { name, download } = this.#origin;
+    const broken = errorBody("download_failed", `Reading ${name} failed after ${this.#bytes} bytes: ${message(cause)}.`);
     try {
-      if (this.#download === undefined) throw broken;
-      await this.#download.pause(broken);
-      const { stream, offset } = await this.#download.open(this.#bytes);
+      if (download === undefined) throw broken;
+      await download.pause(broken);
+      const { stream, offset } = await download.open(this.#bytes);
       this.#reader = new ChunkReader(stream);
       this.#toSkip = this.#bytes - offset;
     } catch (error) {
       this.#signal.throwIfAborted();
-      this.failure = isErrorBody(error) ? error : broken;
+      this.failure = isErrorBody(error) || error instanceof ChangedFile ? error : broken;
       throw error;
     }
   }
 
   #checkEnd(): void {
-    if (this.size !== undefined && this.#bytes < this.size) {
-      throw new Error(`the stream ended, ${this.size} bytes were announced`);
-    }
+    const { size } = this.#origin;
+    if (size !== undefined && this.#bytes < size) throw new Error(`the stream ended, ${size} bytes were announced`);
   }
+}
+
+/** Opens a download at `start` or before. */
+export async function openDownload(download: Download, start: number, signal: AbortSignal, events: ReadEvents): Promise<StreamSource> {
+  const { stream, offset } = await download.open(start);
+  const { total } = download.validator;
+  // A length that cannot be trusted serves to show progress only.
+  const size = download.isExact ? total : undefined;
+  return new StreamSource({ stream, phase: "download", name: download.url, size, total, start, toSkip: start - offset, download }, signal, events);
 }

@@ -1,3 +1,5 @@
+import type { StorageBackend, StorageNotice } from "./storage.js";
+
 /** Types of the completion contract. Rust's `cinderlm-protocol` is the authority; these mirror it. */
 
 /** A model's prompt: text, several texts, token ids, or several lists of token ids. */
@@ -178,13 +180,17 @@ export interface ModelSource {
   id: string;
   /**
    * Where the GGUF file is: an address, relative ones resolved against the page, or `hf:owner/repo/file.gguf@revision` for one on the
-   * Hugging Face hub (without a revision, `main`).
+   * Hugging Face hub (without a revision, `main`). Of a split model, the address of the first part (`…-00001-of-00003.gguf`): the others are
+   * looked for beside it.
    */
   url?: string | URL;
-  /** The GGUF file itself. */
-  file?: Blob;
-  /** Hexadecimal SHA-256 of the file; a file that differs is refused with `integrity_mismatch`. */
-  sha256?: string;
+  /** The GGUF file itself, or the parts of a split one, in order. */
+  file?: Blob | readonly Blob[];
+  /**
+   * Hexadecimal SHA-256 of the file, or of each part of a split one, in order; a file that differs is refused with `integrity_mismatch`, after
+   * it was downloaded once more.
+   */
+  sha256?: string | readonly string[];
   /** Use at most this many tokens of context. */
   contextLength?: number;
 }
@@ -197,14 +203,23 @@ export interface ModelInfo {
   architecture?: string;
   contextLength?: number;
   vocabularySize?: number;
+  /** Bytes of its file, or of all its parts. */
   fileBytes?: number;
+  /** Hexadecimal SHA-256 of its file, or of each of its parts. */
+  sha256?: string[];
+  /** Why its file is not kept, if it should have been. */
+  notStored?: StorageNotice;
 }
+
+/** Where the bytes of a model come from: the network, what is stored on this device, or a given file. */
+export type LoadPhase = "download" | "cache" | "file";
 
 /** Progress of loading a model. */
 export interface LoadProgress {
   model: string;
-  phase: "download" | "ready";
-  /** Bytes of the model file read so far. */
+  /** `ready` once, at the end. */
+  phase: LoadPhase | "ready";
+  /** Bytes of the model that have been read; of one that another tab downloads, those that it has. */
   bytes: number;
   /** Bytes in all, where the source tells. */
   total?: number;
@@ -313,6 +328,12 @@ export interface CinderOptions {
    * redirect to another origin. Never logged, never stored.
    */
   token?: string;
+  /**
+   * Keeps the files of models on this device, so that each is downloaded once, and a download that was cut off goes on where it was. Default
+   * `true`, which is in the origin private file system; `false` keeps nothing; a {@link StorageBackend} keeps them where it likes. Files that are given, and those
+   * that their server marks as `no-store`, are not kept. A stored file is used as it is, without asking the server whether it has another.
+   */
+  cache?: boolean | StorageBackend;
   /** Keys of which {@link Cinder.fetch} asks one as a bearer token; without them it answers everybody. */
   apiKeys?: string[];
   /** Called while models load: once for each event, however many calls wait for the model. */

@@ -3,9 +3,11 @@ import initWasm, * as wasm from "../generated/cinderlm_wasm.js";
 import { chooseDevice, type GpuLike } from "./device.js";
 import { errorBody, isErrorBody, type ErrorBody } from "./errors.js";
 import { ModelLoader } from "./loader.js";
-import type { LocalReport, Reply, Request } from "./messages.js";
-import { Pace } from "./pace.js";
-import { openModel } from "./source.js";
+import type { LocalReport, Reply, Request, WireModel, WireStorage } from "./messages.js";
+import { withModelFiles } from "./model-files.js";
+import { OriginPrivateStorage } from "./opfs.js";
+import type { StorageBackend, StorageNotice } from "./storage.js";
+import { PortStorage } from "./storage-port.js";
 import type { Completion, CompletionChunk, DeviceInfo, LoadProgress, MemoryStats, ModelInfo } from "./types.js";
 
 type CompleteRequest = Extract<Request, { type: "complete" }>;
@@ -25,25 +27,7 @@ const completing = new Map<string, Set<AbortController>>();
 let failed = false;
 
 const loader = new ModelLoader({
-  async load(model, signal, onProgress): Promise<ModelInfo> {
-    const pace = new Pace();
-    const file = await openModel(model, signal, (bytes, total) => {
-      onProgress({ model: model.id, phase: "download", bytes, ...(total === undefined ? {} : { total }), ...pace.at(bytes, total) });
-    });
-    try {
-      const options = {
-        ...(model.contextLength === undefined ? {} : { contextLength: model.contextLength }),
-        ...(model.sha256 === undefined ? {} : { sha256: model.sha256 }),
-      };
-      const info = (await wasm.load(model.id, file, options)) as Omit<ModelInfo, "id" | "loaded">;
-      return { id: model.id, loaded: true, ...info };
-    } catch (error) {
-      signal.throwIfAborted();
-      throw file.failure ?? error;
-    } finally {
-      await file.close();
-    }
-  },
+  load: loadModel,
   unload(id) {
     // A call whose consumer rests would hold the model's memory until it is read on.
     const gone = errorBody("model_not_found", `Model ${JSON.stringify(id)} was unloaded while the request ran.`, "model");
@@ -52,6 +36,27 @@ const loader = new ModelLoader({
   },
   loaded: (info) => send({ type: "loaded", info }),
 });
+
+/** Where downloads are kept; undefined where they are not. */
+let storage: StorageBackend | undefined;
+let isStorageDenied = false;
+
+async function openStorage(wire: WireStorage): Promise<void> {
+  storage = wire === "none" ? undefined : wire === "origin-private" ? await OriginPrivateStorage.open() : new PortStorage(wire);
+  isStorageDenied = storage === undefined && wire !== "none";
+}
+
+async function loadModel(model: WireModel, signal: AbortSignal, onProgress: (progress: LoadProgress) => void): Promise<ModelInfo> {
+  let notStored: StorageNotice | undefined;
+  if (isStorageDenied && model.parts.some(({ url }) => url !== undefined)) {
+    notStored = { code: "storage_unavailable", message: "The file is not kept: the browser gives no storage." };
+  }
+  const onNotice = (notice: StorageNotice): void => void (notStored = notice);
+  const options = model.contextLength === undefined ? {} : { contextLength: model.contextLength };
+  const report = await withModelFiles(model, { storage, signal, onProgress, onNotice }, (files) => wasm.load(model.id, files, options));
+  const info = report as Omit<ModelInfo, "id" | "loaded">;
+  return { id: model.id, loaded: true, ...info, ...(notStored === undefined ? {} : { notStored }) };
+}
 
 function send(reply: Reply): void {
   if (!failed || reply.type === "fatal") postMessage(reply);
@@ -101,6 +106,7 @@ async function start(request: Extract<Request, { type: "start" }>): Promise<Devi
   const lock = await holdLock();
   if (lock !== undefined) send({ type: "alive", lock }); // First: from here on the page notices this worker's end.
   watchDevices();
+  await openStorage(request.storage);
   const choice = await chooseDevice(request.device, (navigator as { gpu?: GpuLike }).gpu);
   const response = fetch(request.wasmUrl ?? new URL("./cinderlm.wasm", import.meta.url));
   try {

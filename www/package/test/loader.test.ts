@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { ModelLoader } from "../src/loader.js";
 import type { LoadProgress, ModelInfo } from "../src/types.js";
 
-const model = { id: "tale", version: 1, url: "https://example.test/tale.gguf" };
+const model = { id: "tale", version: 1, parts: [{ url: "https://example.test/tale.gguf" }] };
 const never = new AbortController().signal;
 
 function host() {

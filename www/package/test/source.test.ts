@@ -1,94 +1,17 @@
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, test } from "node:test";
+import { test } from "node:test";
 import fc from "fast-check";
 import { modelAddress } from "../src/address.js";
 import { isErrorBody, type ErrorBody } from "../src/errors.js";
 import { Pace } from "../src/pace.js";
-import { openModel, type ModelFile } from "../src/source.js";
+import { openFile, type OpenFile } from "../src/open-file.js";
+import { ChangedFile } from "../src/download.js";
+import { BYTES, pauses, readAll, real, serve, URL_OF_FILE } from "./file-server.js";
 
-const URL_OF_FILE = "https://server.test/tale.gguf";
-const BYTES = Uint8Array.from({ length: 5000 }, (_, i) => i % 251);
 const never = new AbortController().signal;
 
-const real = { fetch: globalThis.fetch, setTimeout: globalThis.setTimeout };
-let pauses: number[] = [];
-beforeEach(() => {
-  pauses = [];
-  // Pauses are noted, and not made.
-  globalThis.setTimeout = ((run: () => void, millis = 0) => {
-    pauses.push(millis);
-    return real.setTimeout(run, 0);
-  }) as typeof globalThis.setTimeout;
-});
-afterEach(() => Object.assign(globalThis, real));
-
-/** How a server answers one request. */
-interface Fault {
-  status?: number;
-  headers?: Record<string, string>;
-  /** Bytes after which the connection breaks. */
-  cutAt?: number;
-  /** The network fails before an answer. */
-  isDown?: boolean;
-}
-
-interface ServerOptions {
-  etag?: string | ((n: number) => string);
-  knowsRanges?: boolean;
-  hasLength?: boolean;
-  bytes?: (n: number) => Uint8Array;
-  /** What befalls the first requests. */
-  faults?: Fault[];
-}
-
-/** Serves the file to `fetch`. Gives the ranges that were asked for. */
-function serve({ etag, knowsRanges = true, hasLength = true, bytes = () => BYTES, faults = [] }: ServerOptions): (string | null)[] {
-  const ranges: (string | null)[] = [];
-  globalThis.fetch = async (_, init = {}) => {
-    init.signal?.throwIfAborted();
-    const range = new Headers(init.headers).get("range");
-    const n = ranges.push(range) - 1;
-    const { status, headers = {}, cutAt = Infinity, isDown } = faults[n] ?? {};
-    if (isDown) throw new TypeError("network error");
-    if (status !== undefined) return new Response("no", { status, headers });
-    const file = bytes(n);
-    const start = knowsRanges && range !== null ? Number(/^bytes=(\d+)-$/.exec(range)?.[1]) : 0;
-    const all = new Headers(headers);
-    if (hasLength) all.set("content-length", String(file.length - start));
-    if (etag !== undefined) all.set("etag", typeof etag === "string" ? etag : etag(n));
-    const isPart = start > 0;
-    if (isPart && hasLength) all.set("content-range", `bytes ${start}-${file.length - 1}/${file.length}`);
-    return new Response(body(file.slice(start), cutAt), { status: isPart ? 206 : 200, headers: all });
-  };
-  return ranges;
-}
-
-function body(bytes: Uint8Array, cutAt: number): ReadableStream<Uint8Array> {
-  let sent = 0;
-  return new ReadableStream({
-    type: "bytes",
-    pull(controller) {
-      if (sent >= cutAt) return controller.error(new TypeError("connection reset"));
-      if (sent >= bytes.length) {
-        controller.close();
-        controller.byobRequest?.respond(0);
-        return;
-      }
-      const part = bytes.slice(sent, Math.min(sent + 700, cutAt, bytes.length));
-      sent += part.length;
-      controller.enqueue(part);
-    },
-  });
-}
-
-async function readAll(file: ModelFile): Promise<Uint8Array> {
-  const parts: number[] = [];
-  for (let part = await file.next(); part !== undefined; part = await file.next()) parts.push(...part);
-  return Uint8Array.from(parts);
-}
-
-const open = (signal = never, onBytes: (bytes: number, total?: number) => void = () => undefined): Promise<ModelFile> =>
-  openModel({ id: "tale", version: 1, url: URL_OF_FILE }, signal, onBytes);
+const open = (signal = never, onBytes: (bytes: number, total?: number) => void = () => undefined): Promise<OpenFile> =>
+  openFile({ url: URL_OF_FILE }, { storage: undefined, signal, events: { onBytes: (_, bytes, total) => onBytes(bytes, total), onNotice: () => assert.fail() } });
 
 const failsWith = (pattern: RegExp) => (error: unknown): boolean => {
   const body = error as ErrorBody;
@@ -156,14 +79,14 @@ test("a connection that brings nothing is given up and says where", async () => 
   serve({ faults: [{ cutAt: 1400 }, ...Array(9).fill({ cutAt: 0 })] });
   const file = await open();
   await assert.rejects(readAll(file), failsWith(/Reading .*tale\.gguf failed after 1400 bytes: connection reset, the last of 4 tries/));
-  assert.equal(file.failure?.code, "download_failed");
+  assert.ok(isErrorBody(file.failure) && file.failure.code === "download_failed");
 });
 
 test("a file that changed while it was read is refused", async () => {
   serve({ etag: (n) => `"${n}"`, faults: [{ cutAt: 1000 }] });
-  await assert.rejects(open().then(readAll), failsWith(/changed while it was read/));
+  await assert.rejects(open().then(readAll), ChangedFile);
   serve({ bytes: (n) => (n === 0 ? BYTES : BYTES.slice(0, 4000)), faults: [{ cutAt: 1000 }] });
-  await assert.rejects(open().then(readAll), failsWith(/changed while it was read/));
+  await assert.rejects(open().then(readAll), ChangedFile);
 });
 
 test("another range than the one asked for is refused", async () => {
@@ -187,7 +110,8 @@ test("an abort ends a pause", async () => {
 });
 
 test("a given file is read once, and its failure is final", async () => {
-  const file = await openModel({ id: "tale", version: 1, file: new Blob([BYTES]) }, never, () => undefined);
+  const events = { onBytes: () => undefined, onNotice: () => assert.fail() };
+  const file = await openFile({ file: new Blob([BYTES]) }, { storage: undefined, signal: never, events });
   assert.equal(file.size, BYTES.length);
   assert.deepEqual(await readAll(file), BYTES);
 });
@@ -208,7 +132,7 @@ for (const given of ["hf:", "hf:owner", "hf:owner/repo", "hf:owner/repo/", "hf:o
 
 test("a pace is that of late", () => {
   let now = 0;
-  const pace = new Pace(() => now);
+  const pace = new Pace(0, () => now);
   assert.deepEqual(pace.at(10, 1000), {});
   for (let i = 1; i <= 40; i++) {
     now = 100 * i;

@@ -4,12 +4,13 @@ use cinderlm_engine::source_failure;
 use cinderlm_engine::testing::{ScriptedModel, TinyVocabulary, read_script};
 use cinderlm_protocol::{CompletionError, ErrorCode};
 use cinderlm_weights::ByteSource as _;
+use cinderlm_weights::gguf::PartFiles as _;
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::device::Place;
 use crate::models::Loaded;
-use crate::source::ForwardReader;
+use crate::source::HashedFiles;
 
 /// The models of this module.
 pub(crate) type Model = ScriptedModel;
@@ -24,14 +25,15 @@ struct ScriptFile {
 
 /// Reads a file of scripts to its end.
 pub(crate) async fn open(
-    mut source: ForwardReader,
+    mut files: HashedFiles,
     _context_length: Option<u64>,
     _place: &Place,
 ) -> Result<Loaded, CompletionError> {
+    let mut source = files.open(0).await.map_err(source_failure)?;
     let n_bytes = source.len().and_then(|len| usize::try_from(len).ok());
     let mut bytes = vec![0; n_bytes.unwrap_or_default()];
     source.read(0, &mut bytes).await.map_err(source_failure)?;
-    let file = source.finish().await.map_err(source_failure)?;
+    files.finish(0, source).await.map_err(source_failure)?;
     let script: ScriptFile = serde_json::from_slice(&bytes).map_err(corrupt)?;
     let vocabulary = TinyVocabulary {
         can_fill_in: script.can_fill_in,
@@ -46,7 +48,7 @@ pub(crate) async fn open(
         tokenizer,
         architecture: "scripted".to_owned(),
         kv_bytes_per_token: 1,
-        file,
+        files: files.whole,
     })
 }
 

@@ -22,6 +22,22 @@ pub enum GgufError {
         /// Bytes in the file.
         len: u64,
     },
+    /// The file is part of a model that was split into another number of files.
+    #[error("the file belongs to a model of {claimed} parts, and {n_parts} are given")]
+    PartCount {
+        /// Files that are read together.
+        n_parts: usize,
+        /// Files that there are, by this one.
+        claimed: u32,
+    },
+    /// The parts of a split model are not in order.
+    #[error("part {claimed} of the model is given as part {part}, counted from 0")]
+    PartNumber {
+        /// Where the file stands.
+        part: usize,
+        /// Where it belongs.
+        claimed: u32,
+    },
     /// Another kind of file.
     #[error("this is no GGUF file: it starts with {magic:02x?}")]
     BadMagic {

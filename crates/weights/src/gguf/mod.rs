@@ -3,7 +3,7 @@
 //! Format: `docs/gguf.md` in the ggml repository. A file is a header (magic, version, two counts), key-value metadata, an index of
 //! tensors and, at the next multiple of the alignment, the tensors' blocks.
 //!
-//! A [`GgufReader`] reads it once from front to back. Its bytes are taken for hostile: no count is believed before its bytes have
+//! A [`GgufReader`] reads it once from front to back, or the parts of a model that was split into several files, one after the other. Its bytes are taken for hostile: no count is believed before its bytes have
 //! arrived, every size is bounded by a named cap or by the length of the file, and each malformation has its own [`GgufError`].
 
 mod cursor;
@@ -11,6 +11,7 @@ mod error;
 mod header;
 mod index;
 mod metadata;
+mod parts;
 mod reader;
 
 pub use error::GgufError;
@@ -22,4 +23,5 @@ pub use index::{MAX_DIMS, TensorInfo};
 pub use metadata::{
     Array, FromScalar, FromValue, Metadata, MetadataError, Scalar, ScalarKind, Value,
 };
+pub use parts::{JoinedParts, PartFiles};
 pub use reader::{GgufReader, PIECE_BYTES, TensorStream};

@@ -25,12 +25,17 @@ impl<S: ByteSource> GgufReader<S> {
     pub async fn open(source: S) -> Result<Self, GgufError> {
         let mut cursor = Cursor::new(source);
         let header = GgufHeader::read(&mut cursor).await?;
-        Ok(Self {
+        Ok(Self::with_header(cursor, header))
+    }
+
+    /// A reader of the data that `header` describes, from a cursor that stands before it.
+    pub(super) fn with_header(cursor: Cursor<S>, header: GgufHeader) -> Self {
+        Self {
             cursor,
             header,
             next_tensor: 0,
             piece: Vec::new(),
-        })
+        }
     }
 
     /// The file's header.

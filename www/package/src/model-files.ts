@@ -1,0 +1,123 @@
+import { ChangedFile } from "./download.js";
+import { errorBody, isErrorBody, type ErrorBody, type ErrorCode } from "./errors.js";
+import type { WireModel } from "./messages.js";
+import { openFile, type FileAddress, type ForwardSource, type OpenFile, type OpenOptions } from "./open-file.js";
+import { Pace } from "./pace.js";
+import type { StorageBackend, StorageNotice } from "./storage.js";
+import type { LoadPhase, LoadProgress } from "./types.js";
+
+/** The files of a model: one, or the parts that it was split into. The runtime opens one at a time, and may open one more than once. */
+export interface ModelFiles {
+  readonly count: number;
+  /** Opens a part, and lets go of the one before. */
+  open(part: number): Promise<ForwardSource>;
+}
+
+/** What loading takes and tells. */
+export interface LoadContext {
+  /** Where downloads are kept; undefined where they are not. */
+  storage: StorageBackend | undefined;
+  signal: AbortSignal;
+  onProgress(progress: LoadProgress): void;
+  onNotice(notice: StorageNotice): void;
+}
+
+/** Failures that wrong bytes may be the cause of. */
+const MAY_BE_WRONG_BYTES: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["integrity_mismatch", "corrupt_model", "unsupported_model"]);
+
+/**
+ * Runs `load` with a model's files. Bytes that turn out to be wrong are dropped, and where others may come it runs once more.
+ *
+ * @throws ErrorBody; or what the signal was aborted for.
+ */
+export async function withModelFiles<T>(model: WireModel, context: LoadContext, load: (files: ModelFiles) => Promise<T>): Promise<T> {
+  for (let isRetry = false; ; isRetry = true) {
+    const files = new OpenModelFiles(model, { ...context, isRetry });
+    try {
+      return await load(files);
+    } catch (error) {
+      context.signal.throwIfAborted();
+      const cause = files.current?.failure ?? error;
+      const isChanged = cause instanceof ChangedFile;
+      if (!isChanged && !(isErrorBody(cause) && MAY_BE_WRONG_BYTES.has(cause.code))) throw cause;
+      const mayImprove = isChanged || (files.current?.mayImprove ?? false);
+      await files.current?.drop();
+      if (isRetry || !mayImprove) throw isChanged ? changed(cause) : cause;
+    } finally {
+      await files.close();
+    }
+  }
+}
+
+function changed(cause: ChangedFile): ErrorBody {
+  return errorBody("download_failed", `${cause.message}, and again when it was read anew: try later.`);
+}
+
+class OpenModelFiles implements ModelFiles {
+  readonly #addresses: FileAddress[];
+  readonly #options: OpenOptions;
+  readonly #progress: Progress;
+  #current: OpenFile | undefined;
+
+  constructor(model: WireModel, context: LoadContext & { isRetry: boolean }) {
+    this.#addresses = model.parts.map((part) => (model.token === undefined ? part : { ...part, token: model.token }));
+    this.#progress = new Progress(model, context);
+    const { storage, signal, isRetry } = context;
+    this.#options = { storage, signal, isRetry, events: { onNotice: context.onNotice, onBytes: () => undefined } };
+  }
+
+  get count(): number {
+    return this.#addresses.length;
+  }
+
+  get current(): OpenFile | undefined {
+    return this.#current;
+  }
+
+  async open(part: number): Promise<OpenFile> {
+    await this.close();
+    const address = this.#addresses[part];
+    if (address === undefined) throw errorBody("corrupt_model", `There is no part ${part + 1} of ${this.count}.`);
+    const onBytes: OpenOptions["events"]["onBytes"] = (phase, bytes, total) => this.#progress.at(part, phase, bytes, total);
+    this.#current = await openFile(address, { ...this.#options, events: { ...this.#options.events, onBytes } });
+    return this.#current;
+  }
+
+  async close(): Promise<void> {
+    await this.#current?.close();
+  }
+}
+
+/** How far all parts have come together. */
+class Progress {
+  readonly #id: string;
+  readonly #context: LoadContext;
+  readonly #bytes: number[];
+  readonly #totals: (number | undefined)[];
+  #phase: LoadPhase | undefined;
+  #pace = new Pace();
+
+  constructor(model: WireModel, context: LoadContext) {
+    this.#id = model.id;
+    this.#context = context;
+    this.#bytes = model.parts.map(() => 0);
+    this.#totals = model.parts.map(() => undefined);
+  }
+
+  at(part: number, phase: LoadPhase, partBytes: number, partTotal: number | undefined): void {
+    // A part that is opened once more begins anew; what had come of it has not gone.
+    const before = sum(this.#bytes);
+    this.#bytes[part] = Math.max(this.#bytes[part] ?? 0, partBytes);
+    this.#totals[part] = partTotal;
+    const bytes = sum(this.#bytes);
+    if (phase !== this.#phase) this.#pace = new Pace(before); // A disk's rate says nothing of a network's.
+    this.#phase = phase;
+    const totals = this.#totals.filter((total) => total !== undefined);
+    const total = totals.length === this.#totals.length ? sum(totals) : undefined;
+    this.#context.onProgress({ model: this.#id, phase, bytes, ...(total === undefined ? {} : { total }), ...this.#pace.at(bytes, total) });
+  }
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((all, number) => all + number, 0);
+}
