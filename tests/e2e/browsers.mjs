@@ -85,7 +85,7 @@ async function peakBytes(browser, page) {
   await new Promise((resolve) => setTimeout(resolve, 2000));
   const before = new Map((await processes()).map(({ id, cpuTime }) => [id, cpuTime]));
   await page.evaluate(() => {
-    const end = performance.now() + 500;
+    const end = performance.now() + 1500;
     while (performance.now() < end);
   });
   const after = (await processes()).filter(({ id, cpuTime }) => cpuTime - (before.get(id) ?? cpuTime) > 0.3);

@@ -8,7 +8,7 @@ import { serve } from "./server.mjs";
 
 let server;
 before(async () => {
-  server = await serve({ files: { "/tiny.gguf": tinyModel(), "/real.gguf": realModel() } });
+  server = await serve({ files: { "/tiny.gguf": tinyModel(), "/real.gguf": realModel() }, storable: true });
 });
 after(() => server.close());
 
@@ -41,29 +41,51 @@ for (const name of BROWSERS) {
 }
 
 /**
- * Sizes of the file that the page's process and the GPU's may hold besides what an empty page takes. The aim is 2 on both. On WebGPU in
+ * Sizes of the file that the page's process and the GPU's may hold besides what an empty page takes, while the file is downloaded and stored, and
+ * while it is read from there. The aim is 1.7 on the CPU: 1.68 are reached from storage, 1.71 to 1.79 from a server. On WebGPU in
  * software, which keeps buffers in the GPU process, 1 is the weights, 0.5 the module, 0.2 the page's and the worker's own, 0.3 Dawn's
  * staging buffers and heaps, 0.3 what SwiftShader's compiler makes.
  */
-const MOST_FILE_SIZES = { cpu: 2, webgpu: 2.75 };
+const MOST_FILE_SIZES = { cpu: 1.85, webgpu: 2.75 };
 
 test("loading a model and completing holds little more than its file", async () => {
   const empty = await peak((browser) => browser.newEmptyPage());
   for (const [device, most] of Object.entries(MOST_FILE_SIZES)) {
-    const bytes = await peak(async (browser) => {
-      const page = await browser.newPage(`${server.url}/`);
-      const { error } = await page.evaluate((device) => {
-        globalThis.cinder = new globalThis.cinderlm.Cinder({ device, models: [{ id: "real", url: "/real.gguf" }] });
-        return globalThis.settle(globalThis.cinder.complete({ model: "real", prompt: "The capital of France is", max_tokens: 8 }));
-      }, device);
-      assert.equal(error, undefined);
-      return page;
-    });
-    const sizes = (bytes - empty) / statSync(realModel()).size;
-    assert.ok(sizes > 1 && sizes <= most, `${device}: ${sizes.toFixed(2)} times the file, at most ${most} are allowed`);
-    console.log(`# ${device}: ${sizes.toFixed(2)} times the file`);
+    for (const isStored of [false, true]) {
+      const bytes = await peak((browser) => completeOnce(browser, device, isStored));
+      const sizes = (bytes - empty) / statSync(realModel()).size;
+      const what = `${device}, ${isStored ? "stored" : "downloaded"}: ${sizes.toFixed(2)} times the file`;
+      assert.ok(sizes > 1 && sizes <= most, `${what}, at most ${most} are allowed`);
+      console.log(`# ${what}`);
+    }
   }
 });
+
+/** Completes on the real model, which has been stored before or is downloaded. */
+async function completeOnce(browser, device, isStored) {
+  const store = async () => {
+    const cinder = new globalThis.cinderlm.Cinder({ device: "cpu", models: [{ id: "tiny", url: "/real.gguf" }] });
+    const { notStored } = await cinder.load("tiny");
+    await cinder.dispose();
+    return notStored ?? null;
+  };
+  if (isStored) {
+    // In another tab, whose process is not looked at.
+    const earlier = await browser.newTab(`${server.url}/`);
+    assert.equal(await earlier.evaluate(store), null);
+    await earlier.close();
+  }
+  const page = await browser.newTab(`${server.url}/`);
+  const { error, phases } = await page.evaluate(async (device) => {
+    const phases = new Set();
+    const onProgress = ({ phase }) => phases.add(phase);
+    globalThis.cinder = new globalThis.cinderlm.Cinder({ device, models: [{ id: "real", url: "/real.gguf" }], onProgress });
+    const settled = await globalThis.settle(globalThis.cinder.complete({ model: "real", prompt: "The capital of France is", max_tokens: 8 }));
+    return { ...settled, phases: [...phases] };
+  }, device);
+  assert.deepEqual([error, phases[0]], [undefined, isStored ? "cache" : "download"]);
+  return page;
+}
 
 /** The most memory that a fresh Chromium held for the page that `use` gives back. */
 async function peak(use) {

@@ -32,8 +32,8 @@ const TYPES = {
  * `no-store`. `redirects` maps addresses to others. `shared` lets pages of other origins in, and hides from them what servers hide unless told
  * otherwise.
  *
- * Of the server, `requests` is what was asked: `{ path, range, authorization }`. `fault(path, { status, cutAt, flipAt, chunkDelayMillis,
- * ignoresRanges, times })` spoils answers to that address: another status, the connection cut after so many bytes, a bit of that byte of the file
+ * Of the server, `requests` is what was asked: `{ path, range, authorization }`. `fault(path, { status, cutAt, hangs, flipAt,
+ * chunkDelayMillis, ignoresRanges, times })` spoils answers to that address: another status, the connection cut after so many bytes or left hanging, a bit of that byte of the file
  * flipped, a pause before each 64 KiB, the whole file for a range; `times` many times (default: until cleared).
  */
 export async function serve({ port = 0, files = {}, isolated = false, policy, storable = false, redirects = {}, shared = false, log } = {}) {
@@ -166,7 +166,7 @@ function flipped(bytes, at) {
   return copy;
 }
 
-async function sendSpoiled(response, chunks, { cutAt = Infinity, flipAt, chunkDelayMillis = 0 }) {
+async function sendSpoiled(response, chunks, { cutAt = Infinity, hangs = false, flipAt, chunkDelayMillis = 0 }) {
   let left = cutAt;
   let toFlip = flipAt;
   for await (const chunk of chunks) {
@@ -177,6 +177,7 @@ async function sendSpoiled(response, chunks, { cutAt = Infinity, flipAt, chunkDe
     if (!response.write(part)) await new Promise((resolve) => response.once("drain", resolve).once("close", resolve));
     left -= part.length;
     if (left <= 0) {
+      if (hangs) return;
       // Let what was written leave first, so that the cut is where it was asked for.
       setTimeout(() => response.destroy(), 20);
       return;

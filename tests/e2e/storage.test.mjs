@@ -74,7 +74,7 @@ for (const name of BROWSERS) {
       test(`a download of which ${100 * share} % came before a reload goes on`, async () => {
         page = await browser.newTab(`${server.url}/`);
         const size = readFileSync(realModel()).length;
-        server.fault("/real.gguf", { cutAt: Math.ceil(size * share), times: 1 });
+        server.fault("/real.gguf", { cutAt: Math.ceil(size * share), hangs: true, times: 1 });
         await prepare(page, { url: "/real.gguf" });
         await page.evaluate(
           async (bytes) => {
@@ -233,6 +233,7 @@ for (const name of BROWSERS) {
           read: async (name) => kept.get(name),
           write: async (name, offset, bytes) => void kept.set(name, new Blob([kept.get(name)?.slice(0, offset) ?? "", bytes])),
           flush: async () => undefined,
+          close: async () => undefined,
           delete: async (name) => void kept.delete(name),
         };
         const options = { device: "cpu", models: [{ id: "tale", url: "/tiny.gguf" }], cache: globalThis.backend };

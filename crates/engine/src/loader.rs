@@ -11,20 +11,26 @@ use crate::failure::{metadata_failure, tokenizer_failure};
 ///
 /// # Errors
 /// The keys of the model's kind or its tokens are missing, or a key has a value of another type.
-pub fn vocabulary_config(metadata: &Metadata) -> Result<VocabularyConfig, MetadataError> {
+///
+/// Takes the lists of texts out of `metadata`: they are megabytes, and nobody else needs them.
+pub fn vocabulary_config(metadata: &mut Metadata) -> Result<VocabularyConfig, MetadataError> {
     let key = |name: &str| format!("tokenizer.ggml.{name}");
+    let model = metadata.string(&key("model"))?.to_owned();
+    let tokens = metadata.take_string_array(&key("tokens"))?;
+    let tokens = tokens.ok_or_else(|| MetadataError::Missing { key: key("tokens") })?;
+    let merges = metadata.take_string_array(&key("merges"))?;
+    let metadata = &*metadata;
     let id = |name: &str| metadata.find::<u32>(&key(name));
     let either = |name: &str, former: &str| Ok(id(name)?.or(id(former)?));
     let flag = |name: &str| metadata.find::<bool>(&key(name));
     let pre: Option<&str> = metadata.find(&key("pre"))?;
-    let merges: Option<&[String]> = metadata.find(&key("merges"))?;
     Ok(VocabularyConfig {
-        model: metadata.string(&key("model"))?.to_owned(),
+        model,
         pre: pre.map(str::to_owned),
-        tokens: metadata.string_array(&key("tokens"))?.to_vec(),
+        tokens,
         scores: metadata.find(&key("scores"))?,
         token_types: metadata.find(&key("token_type"))?,
-        merges: merges.map(<[String]>::to_vec),
+        merges,
         bos_id: id("bos_token_id")?,
         eos_id: id("eos_token_id")?,
         eot_id: id("eot_token_id")?,
@@ -42,8 +48,11 @@ pub fn vocabulary_config(metadata: &Metadata) -> Result<VocabularyConfig, Metada
 ///
 /// # Errors
 /// `corrupt_model` for a vocabulary that contradicts itself, `unsupported_model` for a kind that is not implemented.
-pub fn load_tokenizer(metadata: &Metadata) -> Result<Tokenizer, CompletionError> {
+///
+/// The vocabulary is taken out of `metadata`, so that what comes next can have its room.
+pub fn load_tokenizer(metadata: &mut Metadata) -> Result<Tokenizer, CompletionError> {
     let config = vocabulary_config(metadata).map_err(metadata_failure)?;
+    metadata.forget("tokenizer.");
     Tokenizer::new(config).map_err(tokenizer_failure)
 }
 
@@ -113,7 +122,7 @@ mod tests {
                 bytes,
             })
         };
-        let found = vocabulary_config(&metadata(&[
+        let found = vocabulary_config(&mut metadata(&[
             ("model", text("gpt2")),
             ("pre", text("smollm")),
             ("tokens", texts(&["a", "b", "ab"])),
@@ -156,7 +165,7 @@ mod tests {
     #[test]
     fn unusable_vocabularies_have_the_codes_of_the_contract() {
         let check = |entries: &[(&str, Value)], code: ErrorCode, part: &str| {
-            let error = load_tokenizer(&metadata(entries)).expect_err("it is unusable");
+            let error = load_tokenizer(&mut metadata(entries)).expect_err("it is unusable");
             assert_eq!(error.code, code, "{error}");
             assert!(
                 error.message.contains(part),

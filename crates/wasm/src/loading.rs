@@ -22,7 +22,7 @@ pub(crate) async fn open(
     place: &Place,
 ) -> Result<Loaded, CompletionError> {
     let mut reader = GgufReader::open_parts(files).await.map_err(gguf_failure)?;
-    let tokenizer = load_tokenizer(&reader.header().metadata)?;
+    let tokenizer = load_tokenizer(reader.metadata_mut())?;
     let options = LoadOptions {
         // More than this target can count is no limit.
         context_length: context_length

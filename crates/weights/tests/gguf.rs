@@ -55,6 +55,36 @@ fn metadata_of_every_type() {
 }
 
 #[test]
+fn what_was_used_can_be_forgotten() {
+    let bytes = GgufBuilder::new()
+        .key("tokenizer.ggml.tokens", vec!["a", "b"])
+        .key("tokenizer.ggml.model", "gpt2")
+        .key("tokenizers", 1_u8)
+        .key("general.name", "tale")
+        .f32_tensor("a", &[1], &[4.0])
+        .build();
+    let mut reader = ready(GgufReader::open(MemorySource::new(bytes))).expect("a sound file");
+    let metadata = reader.metadata_mut();
+    let tokens = metadata.take_string_array("tokenizer.ggml.tokens");
+    assert_eq!(tokens, Ok(Some(vec!["a".to_owned(), "b".to_owned()])));
+    assert_eq!(
+        metadata.take_string_array("tokenizer.ggml.tokens"),
+        Ok(None)
+    );
+    assert!(metadata.take_string_array("general.name").is_err());
+    metadata.forget("tokenizer.");
+    let keys: Vec<&str> = reader
+        .header()
+        .metadata
+        .iter()
+        .map(|(key, _)| key)
+        .collect();
+    assert_eq!(keys, ["general.name", "tokenizers"]);
+    let stream = reader.next_tensor().expect("one tensor");
+    assert_eq!(ready(stream.read_f32()), Ok(vec![4.0]));
+}
+
+#[test]
 fn getters_name_the_key_that_is_wrong() {
     let bytes = GgufBuilder::new()
         .key("negative", -1_i8)

@@ -374,7 +374,7 @@ function wireStorage(cache: CinderOptions["cache"] = true): WireStorage {
 
 function checkBackend(cache: unknown): void {
   if (cache === undefined || typeof cache === "boolean") return;
-  const methods = ["list", "read", "write", "flush", "delete"] as const satisfies (keyof StorageBackend)[];
+  const methods = ["list", "read", "write", "flush", "close", "delete"] as const satisfies (keyof StorageBackend)[];
   const missing = methods.find((method) => typeof (cache as Partial<StorageBackend> | null)?.[method] !== "function");
   if (missing !== undefined) throw new TypeError(`cache: expected true, false or a StorageBackend, which has a method ${missing}.`);
 }

@@ -3,8 +3,9 @@
  *
  * @packageDocumentation
  */
+export { modelAddress } from "./address.js";
 export { Cinder } from "./cinder.js";
-export { CompletionError, type ErrorCode, type ErrorType } from "./errors.js";
+export { CompletionError, type ErrorBody, type ErrorCode, type ErrorType } from "./errors.js";
 export { complete, configure } from "./shared.js";
 export type { CompletionStream } from "./stream.js";
 export type { ModelCache } from "./cache.js";

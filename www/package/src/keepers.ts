@@ -1,6 +1,6 @@
 import { message, type Validator } from "./download.js";
 import { tryLock } from "./locks.js";
-import { appendState, DATA_SUFFIX, dropFile, lockName, type StorageBackend, type StorageNotice, type StoredState } from "./storage.js";
+import { appendState, DATA_SUFFIX, dropFile, lockName, LOG_SUFFIX, type StorageBackend, type StorageNotice, type StoredState } from "./storage.js";
 
 /** What is stored of a file. */
 export interface Stored {
@@ -50,10 +50,14 @@ export class StoredCopy implements Keeper {
     this.#release();
     if (!this.#isUsed) return;
     this.#isUsed = false;
-    await this.#alone(() => appendState(this.#backend, this.#id, this.#stored.logEnd, { usedMillis: Date.now() }));
+    await this.#alone(async () => {
+      await appendState(this.#backend, this.#id, this.#stored.logEnd, { usedMillis: Date.now() });
+      await this.#backend.close(this.#id + LOG_SUFFIX);
+    });
   }
 
   async drop(): Promise<void> {
+    this.#isUsed = false;
     this.#release();
     await this.#alone(() => dropFile(this.#backend, this.#id));
   }
@@ -97,7 +101,9 @@ export class Recorder implements Keeper {
   #bytes: number;
   #checkpoint: number;
   #logEnd: number;
+  /** Whether it stores what comes. */
   #isOn = true;
+  #isWhole = false;
 
   constructor(backend: StorageBackend, start: RecordingStart, owner: RecordingOwner) {
     this.#backend = backend;
@@ -128,19 +134,25 @@ export class Recorder implements Keeper {
 
   async end(sha256: string): Promise<void> {
     await this.#trying(() => this.#settle({ isComplete: true, sha256, total: this.#bytes, usedMillis: Date.now() }));
+    this.#isWhole = this.#isOn;
     this.#isOn = false;
   }
 
   async close(): Promise<void> {
     if (this.#bytes > this.#checkpoint) await this.#trying(() => this.#settle({}));
     this.#isOn = false;
+    // What was written has been flushed, or else its failure told.
+    for (const suffix of [DATA_SUFFIX, LOG_SUFFIX]) await this.#backend.close(this.#start.id + suffix).catch(() => undefined);
     this.#owner.release();
   }
 
   async drop(): Promise<void> {
+    // If it was given up it is gone already, and another tab may have begun it.
+    const isOwn = this.#isOn || this.#isWhole;
     this.#isOn = false;
+    this.#isWhole = false;
     try {
-      await dropFile(this.#backend, this.#start.id);
+      if (isOwn) await dropFile(this.#backend, this.#start.id);
     } finally {
       this.#owner.release();
     }
@@ -175,11 +187,12 @@ export class Recorder implements Keeper {
     }
   }
 
-  /** A file that cannot be stored whole is not stored at all. */
+  /** A file that cannot be stored whole is not stored at all, and nobody needs to wait for it. */
   async #giveUp(notice: StorageNotice): Promise<void> {
     this.#isOn = false;
     this.#owner.onNotice(notice);
     await dropFile(this.#backend, this.#start.id).catch(() => undefined); // The notice has told of the failure already.
+    this.#owner.release();
   }
 
   #notice(error: unknown): StorageNotice {

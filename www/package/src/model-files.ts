@@ -37,7 +37,7 @@ export async function withModelFiles<T>(model: WireModel, context: LoadContext, 
       return await load(files);
     } catch (error) {
       context.signal.throwIfAborted();
-      const cause = files.current?.failure ?? error;
+      const cause = files.failure ?? error;
       const isChanged = cause instanceof ChangedFile;
       if (!isChanged && !(isErrorBody(cause) && MAY_BE_WRONG_BYTES.has(cause.code))) throw cause;
       const mayImprove = isChanged || (files.current?.mayImprove ?? false);
@@ -58,6 +58,7 @@ class OpenModelFiles implements ModelFiles {
   readonly #options: OpenOptions;
   readonly #progress: Progress;
   #current: OpenFile | undefined;
+  #openFailure: unknown;
 
   constructor(model: WireModel, context: LoadContext & { isRetry: boolean }) {
     this.#addresses = model.parts.map((part) => (model.token === undefined ? part : { ...part, token: model.token }));
@@ -74,13 +75,23 @@ class OpenModelFiles implements ModelFiles {
     return this.#current;
   }
 
+  /** Why the part that was opened last cannot be had, if it cannot. The runtime passes on no more than a text of that. */
+  get failure(): unknown {
+    return this.#openFailure ?? this.#current?.failure;
+  }
+
   async open(part: number): Promise<OpenFile> {
     await this.close();
+    this.#current = undefined;
     const address = this.#addresses[part];
-    if (address === undefined) throw errorBody("corrupt_model", `There is no part ${part + 1} of ${this.count}.`);
+    if (address === undefined) throw new RangeError(`There is no part ${part} of ${this.count}.`);
     const onBytes: OpenOptions["events"]["onBytes"] = (phase, bytes, total) => this.#progress.at(part, phase, bytes, total);
-    this.#current = await openFile(address, { ...this.#options, events: { ...this.#options.events, onBytes } });
-    return this.#current;
+    try {
+      return (this.#current = await openFile(address, { ...this.#options, events: { ...this.#options.events, onBytes } }));
+    } catch (error) {
+      this.#openFailure = error;
+      throw error;
+    }
   }
 
   async close(): Promise<void> {

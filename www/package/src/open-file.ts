@@ -53,7 +53,8 @@ export async function openFile({ url, file, sha256, token }: FileAddress, option
     return new OpenFile({ rest, name: "The given file", sha256 });
   }
   if (url === undefined) throw errorBody("internal", "A model has neither an address nor a file.");
-  const id = storage && (await fileId(url));
+  // Other addresses, `blob:` above all, are of one page's life.
+  const id = storage !== undefined && /^https?:/i.test(url) ? await fileId(url) : undefined;
   if (storage !== undefined && id !== undefined) return new Opener({ storage, id, url, sha256, token }, options).open();
   const download = new Download(url, { token, signal, isFresh: isRetry });
   return new OpenFile({ rest: await openDownload(download, 0, signal, events), name: url, sha256 });

@@ -1,7 +1,7 @@
 import type { StorageBackend, StorageEntry } from "./storage.js";
 
 /** The methods of a backend, as messages. */
-type Call = { id: number; method: "list" | "read" | "write" | "flush" | "delete" | "estimate"; parameters: unknown[] };
+type Call = { id: number; method: "list" | "read" | "write" | "flush" | "close" | "delete" | "estimate"; parameters: unknown[] };
 type Answer = { id: number; value?: unknown; error?: { name: string; message: string } };
 
 /** In the page: answers the calls that come over `port` with a backend of the page's own. */
@@ -21,7 +21,7 @@ async function answer(backend: StorageBackend, method: Call["method"], parameter
   const run = backend[method] as ((...parameters: unknown[]) => Promise<unknown>) | undefined;
   // What a method returns beyond its result would have to be cloneable for no use.
   const value = await run?.apply(backend, parameters);
-  return method === "write" || method === "flush" || method === "delete" ? undefined : value;
+  return method === "list" || method === "read" || method === "estimate" ? value : undefined;
 }
 
 /** In the worker: the page's backend at the other end of `port`. */
@@ -55,6 +55,10 @@ export class PortStorage implements StorageBackend {
 
   async flush(name: string): Promise<void> {
     await this.#call("flush", [name]);
+  }
+
+  async close(name: string): Promise<void> {
+    await this.#call("close", [name]);
   }
 
   async delete(name: string): Promise<void> {

@@ -18,8 +18,10 @@ export interface StorageBackend {
    * may be used again once the promise is settled. Rejects with a `DOMException` named `QuotaExceededError` where there is no room.
    */
   write(name: string, offset: number, bytes: Uint8Array): Promise<void>;
-  /** Sees to it that what was written outlasts a crash, and lets go of the file. */
+  /** Sees to it that what was written outlasts a crash. */
   flush(name: string): Promise<void>;
+  /** No more is written for now: what is held of the file may be let go. Without effect if nothing was written. */
+  close(name: string): Promise<void>;
   /** Without effect if there is no such file. */
   delete(name: string): Promise<void>;
   /** Bytes that are used and that there are in all, where that can be told. */
@@ -119,7 +121,7 @@ function parseRecord(line: string): Record<string, unknown> {
   }
 }
 
-/** Notes what was learned of a file at the end of its log; returns where the log goes on. */
+/** Notes what was learned of a file at the end of its log, which stays open; returns where the log goes on. */
 export async function appendState(backend: StorageBackend, id: string, logEnd: number, change: Partial<StoredState>): Promise<number> {
   const line = new TextEncoder().encode(`${JSON.stringify(change)}\n`);
   await backend.write(id + LOG_SUFFIX, logEnd, line);

@@ -29,6 +29,7 @@ class MemoryStorage implements StorageBackend {
   list = async () => [...this.files].map(([name, bytes]) => ({ name, bytes: bytes.length }));
   read = async (name: string) => this.#blob(name);
   flush = async () => undefined;
+  close = async () => undefined;
   delete = async (name: string) => void this.files.delete(name);
   estimate = async () => (this.quota === undefined ? {} : { usage: this.usage, quota: this.quota });
 
@@ -277,6 +278,14 @@ test("a damaged file of unknown hash is refused at once, and not kept", async ()
   await assert.rejects(loadModel(), (error) => error === corrupt);
   assert.equal(ranges.length, 1);
   assert.equal(storage.files.size, 0);
+});
+
+test("a file that cannot be opened fails with what its server said, whatever the runtime makes of that", async () => {
+  serve({ faults: [{ status: 404 }] });
+  const wire: WireModel = { id: "tale", version: 1, parts: [{ url: URL_OF_FILE }] };
+  const context = { storage, signal: never, onProgress: () => undefined, onNotice: () => undefined };
+  const loading = withModelFiles(wire, context, (files) => files.open(0).catch(() => Promise.reject(new Error("something"))));
+  await assert.rejects(loading, (error) => isErrorBody(error) && error.code === "download_failed" && /^GET .* answered 404/.test(error.message));
 });
 
 test("a stored copy that the disk damaged is downloaded anew", async () => {

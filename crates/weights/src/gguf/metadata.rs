@@ -287,6 +287,25 @@ pub struct Metadata {
 }
 
 impl Metadata {
+    /// Takes an array of strings out: `None` if the key is not there.
+    ///
+    /// # Errors
+    /// The value has another type.
+    pub fn take_string_array(&mut self, key: &str) -> Result<Option<Vec<String>>, MetadataError> {
+        if self.find::<&[String]>(key)?.is_none() {
+            return Ok(None);
+        }
+        Ok(match self.values.remove(key) {
+            Some(Value::Array(Array::Strings(strings))) => Some(strings),
+            _ => Some(Vec::new()), // An empty array has no strings, of whatever type it is.
+        })
+    }
+
+    /// Forgets every key that starts with `prefix`.
+    pub fn forget(&mut self, prefix: &str) {
+        self.values.retain(|key, _| !key.starts_with(prefix));
+    }
+
     /// Adds a value; gives `false`, and changes nothing, if the key is taken.
     pub fn insert(&mut self, key: String, value: Value) -> bool {
         let entry = self.values.entry(key);

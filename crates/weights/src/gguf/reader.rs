@@ -1,7 +1,7 @@
 //! Reading a file: the header first, then tensor after tensor.
 
 use super::cursor::Cursor;
-use super::{GgufError, GgufHeader, TensorInfo};
+use super::{GgufError, GgufHeader, Metadata, TensorInfo};
 use crate::codec::decode_blocks;
 use crate::{ByteSource, Interleave, PackError, PackedTensor, Packer};
 
@@ -41,6 +41,11 @@ impl<S: ByteSource> GgufReader<S> {
     /// The file's header.
     pub fn header(&self) -> &GgufHeader {
         &self.header
+    }
+
+    /// The metadata, for whoever needs some of it to themselves.
+    pub fn metadata_mut(&mut self) -> &mut Metadata {
+        &mut self.header.metadata
     }
 
     /// The next tensor in the order of the data, or `None` after the last. One that is dropped unread is skipped.
