@@ -82,6 +82,30 @@ pub(crate) fn package(workspace: &Workspace, profile: Profile) -> Result<()> {
     bundle(workspace)
 }
 
+/// Builds what the package is used in here: the demo page and the extension, into their own `dist/`.
+pub(crate) fn apps(workspace: &Workspace) -> Result<()> {
+    for folder in workspace.apps() {
+        step(&format!("npm run build in {}", folder.display()));
+        run(npm::npm(&folder).args(["run", "build"]))?;
+    }
+    Ok(())
+}
+
+/// Writes the reference of the package's API; what its comments refer to must be there. Returns where.
+pub(crate) fn reference(workspace: &Workspace) -> Result<PathBuf> {
+    let out = workspace.target.join("api");
+    step(&format!(
+        "typedoc: the reference of the API, into {}",
+        out.display()
+    ));
+    let typedoc = workspace.root.join("node_modules/.bin/typedoc");
+    run(Command::new(typedoc)
+        .current_dir(workspace.package())
+        .arg("--out")
+        .arg(&out))?;
+    Ok(out)
+}
+
 /// Compiles and links the wasm crate.
 fn link(workspace: &Workspace, toolchain: WasmToolchain, profile: Profile) -> Result<PathBuf> {
     step(&format!(

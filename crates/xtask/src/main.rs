@@ -44,6 +44,9 @@ enum Task {
         /// Compile fast instead of small: little optimisation, no wasm-opt. For daily work; never shipped.
         #[arg(long)]
         quick: bool,
+        /// The demo page and the extension, too, into their own dist/.
+        #[arg(long)]
+        apps: bool,
     },
     /// Complete a prompt in a headless browser and stream the text to the terminal.
     Complete(Box<complete::Arguments>),
@@ -56,6 +59,10 @@ enum Task {
     Test(test::Arguments),
     /// Compare with a real server, llama-cpp-python's, which is compiled first: ten minutes, once.
     Compat(compat::Arguments),
+    /// Take the pictures in docs/images/ anew.
+    Screenshots,
+    /// Write the reference of the package's API into target/api/.
+    Docs,
     /// Check formatting, lints on native and wasm, crate dependencies, types and sizes.
     Tidy,
 }
@@ -74,11 +81,19 @@ fn run(task: Task) -> Result<()> {
     let workspace = Workspace::locate()?;
     match task {
         Task::Setup => setup::everything(&workspace),
-        Task::Build { quick } => build::package(&workspace, build::Profile::new(quick)),
+        Task::Build { quick, apps } => {
+            build::package(&workspace, build::Profile::new(quick))?;
+            if apps {
+                build::apps(&workspace)?;
+            }
+            Ok(())
+        }
         Task::Complete(arguments) => complete::run(&workspace, *arguments),
         Task::Serve { port } => complete::serve(&workspace, port),
         Task::Test(arguments) => test::run(&workspace, &arguments),
         Task::Compat(arguments) => compat::run(&workspace, &arguments),
+        Task::Screenshots => test::screenshots(&workspace),
+        Task::Docs => build::reference(&workspace).map(drop),
         Task::Tidy => tidy::run(&workspace),
     }
 }

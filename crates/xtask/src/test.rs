@@ -48,13 +48,16 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let profile = build::Profile::new(arguments.quick);
     if all || arguments.ts || arguments.browser {
         build::package(workspace, profile)?;
+        build::apps(workspace)?;
     }
     if all && profile == build::Profile::Full {
         size::check(workspace)?;
     }
     if all || arguments.ts {
-        step("TypeScript tests");
-        run_through(npm::npm(&workspace.package()).arg("test"))?;
+        for folder in workspace.npm_folders() {
+            step(&format!("TypeScript tests in {}", folder.display()));
+            run_through(npm::npm(&folder).arg("test"))?;
+        }
     }
     if all || arguments.browser {
         in_browsers(workspace, profile)?;
@@ -81,24 +84,44 @@ fn native(workspace: &Workspace) -> Result<()> {
 }
 
 fn in_browsers(workspace: &Workspace, profile: build::Profile) -> Result<()> {
-    let mut command = Command::new("node");
+    let mut command = browser_tests(workspace)?;
     for name in build::TEST_MODULES {
         let folder = build::test_module(workspace, profile, name)?;
         command.env(format!("{MODULE_VARIABLE}{}", name.to_uppercase()), folder);
     }
+    command.args(test_files(workspace)?);
+    step("browser tests");
+    run_through(&mut command)
+}
+
+/// Node, with all that a browser test reads from its environment, apart from the test modules.
+fn browser_tests(workspace: &Workspace) -> Result<Command> {
+    let mut command = Command::new("node");
     // One file at a time: every test wants all cores for its model.
     command
         .current_dir(&workspace.root)
         .args(["--test", "--test-concurrency=1"])
-        .args(test_files(workspace)?);
-    command
         .env(MODEL_VARIABLE, model::provide(workspace)?)
+        .env(browsers::WEBKIT_VARIABLE, browsers::webkit()?)
         .envs(browsers::software_vulkan()?);
     for browser in [Browser::Chromium, Browser::Firefox] {
         command.env(browser.variable(), browser.provide(workspace)?);
     }
-    step("browser tests");
-    run_through(&mut command)
+    Ok(command)
+}
+
+/// Takes the pictures in `docs/images/` anew, with the tests that come by what they show.
+pub(crate) fn screenshots(workspace: &Workspace) -> Result<()> {
+    build::package(workspace, build::Profile::Full)?;
+    build::apps(workspace)?;
+    step("browser tests that take pictures");
+    let files = ["demo.test.mjs", "extension.test.mjs"];
+    let folder = workspace.root.join("docs/images");
+    run_through(
+        browser_tests(workspace)?
+            .args(files.map(|file| workspace.e2e().join(file)))
+            .env("CINDERLM_SCREENSHOTS", folder),
+    )
 }
 
 fn test_files(workspace: &Workspace) -> Result<Vec<PathBuf>> {

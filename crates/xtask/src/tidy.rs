@@ -28,7 +28,8 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     clippy_wasm(workspace)?;
     build::package(workspace, build::Profile::Full)?;
     size::check(workspace)?;
-    types(workspace)
+    types(workspace)?;
+    build::reference(workspace).map(drop)
 }
 
 /// `cargo fmt --check`.
@@ -53,11 +54,10 @@ fn clippy_wasm(workspace: &Workspace) -> Result<()> {
 
 fn types(workspace: &Workspace) -> Result<()> {
     npm::install(workspace)?;
-    step("tsc: types of the npm package");
     let tsc = workspace.root.join("node_modules/.bin/tsc");
-    run_command(
-        Command::new(tsc)
-            .current_dir(workspace.package())
-            .arg("--noEmit"),
-    )
+    for folder in workspace.npm_folders() {
+        step(&format!("tsc: types in {}", folder.display()));
+        run_command(Command::new(&tsc).current_dir(folder).arg("--noEmit"))?;
+    }
+    Ok(())
 }

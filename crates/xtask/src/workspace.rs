@@ -44,6 +44,16 @@ impl Workspace {
         self.root.join("www/package")
     }
 
+    /// The demo page and the extension.
+    pub(crate) fn apps(&self) -> [PathBuf; 2] {
+        ["demo", "extension"].map(|name| self.root.join("www").join(name))
+    }
+
+    /// Everything that is written in TypeScript.
+    pub(crate) fn npm_folders(&self) -> impl Iterator<Item = PathBuf> {
+        std::iter::once(self.package()).chain(self.apps())
+    }
+
     /// What wasm-bindgen writes, and the package's build reads.
     pub(crate) fn generated(&self) -> PathBuf {
         self.package().join("generated")

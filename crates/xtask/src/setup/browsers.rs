@@ -138,6 +138,49 @@ impl Facts {
     }
 }
 
+/// The environment variable that names WebKitGTK's MiniBrowser to the harness.
+pub(crate) const WEBKIT_VARIABLE: &str = "WEBKIT";
+
+/// Where WebKitGTK's MiniBrowser is, which the packed package is tried in; installs it, its WebDriver and a display for it where that is
+/// possible.
+pub(crate) fn webkit() -> Result<PathBuf> {
+    if let Some(path) = env::var_os(WEBKIT_VARIABLE).map(PathBuf::from) {
+        return Ok(path);
+    }
+    let packages = ["webkit2gtk-driver", "libwebkit2gtk-4.1-0", "xvfb"];
+    let find = || {
+        let has_programs = ["WebKitWebDriver", "Xvfb"]
+            .iter()
+            .all(|program| find_program(&[program]).is_some());
+        mini_browser().filter(|_| has_programs)
+    };
+    if let Some(path) = find() {
+        return Ok(path);
+    }
+    if debian::is_debian() {
+        debian::install(&packages, "WebKit, a third engine to test in")?;
+    }
+    find().with_context(|| {
+        format!(
+            "WebKitGTK's MiniBrowser, WebKitWebDriver and Xvfb are needed for the browser tests; on Debian and Ubuntu run `{}`, elsewhere set {WEBKIT_VARIABLE} to the MiniBrowser",
+            debian::install_command(&packages)
+        )
+    })
+}
+
+/// A program that its packages keep out of `PATH`, in a folder that is named after the machine.
+fn mini_browser() -> Option<PathBuf> {
+    let libraries = ["/usr/lib", "/usr/libexec", "/usr/lib64"];
+    let folders = libraries.iter().flat_map(|folder| {
+        let within = fs::read_dir(folder).into_iter().flatten();
+        let within = within.filter_map(|entry| Some(entry.ok()?.path()));
+        within.chain([PathBuf::from(folder)])
+    });
+    folders
+        .map(|folder| folder.join("webkit2gtk-4.1/MiniBrowser"))
+        .find(|path| path.is_file())
+}
+
 /// The 153 of `Mozilla Firefox 153.7.0esr`.
 fn major_version(text: &str) -> Option<u32> {
     text.split_whitespace()

@@ -19,6 +19,7 @@ pub(crate) fn everything(workspace: &Workspace) -> Result<()> {
     WasmToolchain::provide()?;
     Browser::Chromium.provide(workspace)?;
     Browser::Firefox.provide(workspace)?;
+    browsers::webkit()?;
     browsers::software_vulkan()?;
     model::provide(workspace)?;
     Ok(())

@@ -12,10 +12,12 @@ use crate::workspace::Workspace;
 /// Installs what the lock file names, unless that has been done.
 pub(crate) fn install(workspace: &Workspace) -> Result<()> {
     let stamp = workspace.root.join("node_modules/.cinderlm-stamp");
-    let fingerprint = Fingerprint::default()
+    let mut fingerprint = Fingerprint::default()
         .with_path(&workspace.root.join("package.json"))?
-        .with_path(&workspace.root.join("package-lock.json"))?
-        .with_path(&workspace.package().join("package.json"))?;
+        .with_path(&workspace.root.join("package-lock.json"))?;
+    for folder in workspace.npm_folders() {
+        fingerprint = fingerprint.with_path(&folder.join("package.json"))?;
+    }
     if fingerprint.matches(&stamp) {
         return Ok(());
     }

@@ -1,0 +1,52 @@
+/// <reference lib="webworker" />
+// Keeps the app itself, so that the page opens without a network. Models are none of its business: the package stores them.
+export {};
+
+declare const self: ServiceWorkerGlobalScope;
+/** Set by build.mjs: changes when any file of the app does. */
+declare const SHELL_VERSION: string;
+declare const SHELL_FILES: string[];
+
+// Caches belong to the origin, which may have this page in several places.
+const PREFIX = `cinderlm-demo ${new URL(self.registration.scope).pathname} `;
+const CACHE = `${PREFIX}${SHELL_VERSION}`;
+const shell = new Set(SHELL_FILES.map((name) => new URL(name, self.registration.scope).href));
+const start = new URL("index.html", self.registration.scope).href;
+
+/** All files or none: a half-stored app would fail offline, where nothing can be done about it. */
+async function install(): Promise<void> {
+  const cache = await caches.open(CACHE);
+  await cache.addAll([...shell].map((url) => new Request(url, { cache: "reload" })));
+}
+
+async function activate(): Promise<void> {
+  const names = await caches.keys();
+  await Promise.all(names.filter((name) => name.startsWith(PREFIX) && name !== CACHE).map((name) => caches.delete(name)));
+  await self.clients.claim();
+}
+
+async function fromShell(url: string, request: Request): Promise<Response> {
+  const cache = await caches.open(CACHE);
+  return (await cache.match(url)) ?? fetch(request);
+}
+
+/** The file of the app that a request is for; undefined for all else, downloads of models and other origins above all. */
+function shellFile(request: Request): string | undefined {
+  if (request.method !== "GET") return undefined;
+  const url = new URL(request.url);
+  url.search = "";
+  url.hash = "";
+  if (request.mode === "navigate") return url.href === self.registration.scope || url.href === start ? start : undefined;
+  return shell.has(url.href) ? url.href : undefined;
+}
+
+self.addEventListener("install", (event) => event.waitUntil(install()));
+self.addEventListener("activate", (event) => event.waitUntil(activate()));
+self.addEventListener("fetch", (event) => {
+  const url = shellFile(event.request);
+  if (url !== undefined) event.respondWith(fromShell(url, event.request));
+});
+self.addEventListener("message", (event) => {
+  // The visitor wants the new version now.
+  if (event.data === "activate") event.waitUntil(self.skipWaiting());
+});
