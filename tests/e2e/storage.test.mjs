@@ -164,6 +164,29 @@ for (const name of BROWSERS) {
       }
     });
 
+    test("a stored copy that the disk damaged is dropped, and downloaded anew", async () => {
+      page = await browser.newTab(`${server.url}/`);
+      await prepare(page, { url: "/tiny.gguf" });
+      await recite(page);
+      for (const at of [2, 100_000]) {
+        await page.evaluate(async (at) => {
+          await globalThis.cinder.unload("tale");
+          const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle("cinderlm");
+          const [{ id }] = await globalThis.cinder.cache.list();
+          const handle = await folder.getFileHandle(`${id}.gguf`);
+          const bytes = new Uint8Array(await (await handle.getFile()).arrayBuffer());
+          bytes[at] ^= 1;
+          const writable = await handle.createWritable();
+          await writable.write(bytes);
+          await writable.close();
+        }, at);
+        server.requests.length = 0;
+        const { info, files } = await recite(page);
+        assert.deepEqual([info.sha256, files[0].isComplete], [[TINY_HASH], true]);
+        assert.deepEqual(rangesOf(server, "/tiny.gguf"), [undefined]);
+      }
+    });
+
     test("two tabs make one download, and the one that waits sees how it goes", async () => {
       page = await browser.newTab(`${server.url}/`);
       const second = await browser.newTab(`${server.url}/`);

@@ -10,8 +10,10 @@ declare const SHELL_FILES: string[];
 // Caches belong to the origin, which may have this page in several places.
 const PREFIX = `cinderlm-demo ${new URL(self.registration.scope).pathname} `;
 const CACHE = `${PREFIX}${SHELL_VERSION}`;
-const shell = new Set(SHELL_FILES.map((name) => new URL(name, self.registration.scope).href));
-const start = new URL("index.html", self.registration.scope).href;
+// By its folder: some hosts redirect from index.html to that, and an answer that was redirected opens no page.
+const start = self.registration.scope;
+const startFile = new URL("index.html", start).href;
+const shell = new Set(SHELL_FILES.map((name) => new URL(name, start).href).map((url) => (url === startFile ? start : url)));
 
 /** All files or none: a half-stored app would fail offline, where nothing can be done about it. */
 async function install(): Promise<void> {
@@ -36,7 +38,7 @@ function shellFile(request: Request): string | undefined {
   const url = new URL(request.url);
   url.search = "";
   url.hash = "";
-  if (request.mode === "navigate") return url.href === self.registration.scope || url.href === start ? start : undefined;
+  if (request.mode === "navigate") return url.href === start || url.href === startFile ? start : undefined;
   return shell.has(url.href) ? url.href : undefined;
 }
 

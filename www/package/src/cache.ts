@@ -36,7 +36,7 @@ export class ModelCache {
     try {
       await dropFile(backend, id);
     } finally {
-      release();
+      await release();
     }
   }
 

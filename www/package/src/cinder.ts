@@ -262,17 +262,20 @@ export class Cinder {
   #start(): Running {
     if (this.#disposed) throw disposed();
     if (this.#running !== undefined) return this.#running;
+    const { storage, port } = wireStorage(this.#options.cache);
     const connection: Connection = new Connection(this.#makeWorker(), {
       alive: (lock) => watchWorker(connection, lock),
       loaded: (info) => {
         this.#infos.set(info.id, info);
         if (info.notStored !== undefined) this.#logger.warn(`cinderlm loaded ${info.id}: ${info.notStored.message}`);
       },
-      closed: (error) => this.#forget(connection, error),
+      closed: (error) => {
+        port?.close();
+        this.#forget(connection, error);
+      },
     });
     const { wasmUrl, device = "auto" } = this.#options;
     const limits = batchLimits(this.#options);
-    const storage = wireStorage(this.#options.cache);
     const started = connection.start({ type: "start", device, limits, storage, ...(wasmUrl === undefined ? {} : { wasmUrl: absolute(wasmUrl) }) });
     this.#running = { connection, started };
     started.then(
@@ -365,11 +368,11 @@ function absolute(url: string | URL): string {
 }
 
 /** The page's own backend answers over a port, for a worker cannot be given it. */
-function wireStorage(cache: CinderOptions["cache"] = true): WireStorage {
-  if (typeof cache === "boolean") return cache ? "origin-private" : "none";
+function wireStorage(cache: CinderOptions["cache"] = true): { storage: WireStorage; port?: MessagePort } {
+  if (typeof cache === "boolean") return { storage: cache ? "origin-private" : "none" };
   const { port1, port2 } = new MessageChannel();
   serveStorage(cache, port1);
-  return port2;
+  return { storage: port2, port: port1 };
 }
 
 function checkBackend(cache: unknown): void {

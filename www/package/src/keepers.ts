@@ -1,6 +1,6 @@
 import { message, type Validator } from "./download.js";
-import { tryLock } from "./locks.js";
-import { appendState, DATA_SUFFIX, dropFile, lockName, LOG_SUFFIX, type StorageBackend, type StorageNotice, type StoredState } from "./storage.js";
+import { takeLock, tryLock, type Release } from "./locks.js";
+import { appendState, DATA_SUFFIX, dropFile, lockName, LOG_SUFFIX, readState, type StorageBackend, type StorageNotice, type StoredState } from "./storage.js";
 
 /** What is stored of a file. */
 export interface Stored {
@@ -27,14 +27,16 @@ export class StoredCopy implements Keeper {
   readonly #backend: StorageBackend;
   readonly #id: string;
   readonly #stored: Stored;
-  readonly #release: () => void;
+  readonly #release: Release;
+  readonly #signal: AbortSignal;
   #isUsed = false;
 
-  constructor(backend: StorageBackend, id: string, stored: Stored, release: () => void) {
+  constructor(backend: StorageBackend, id: string, stored: Stored, release: Release, signal: AbortSignal) {
     this.#backend = backend;
     this.#id = id;
     this.#stored = stored;
     this.#release = release;
+    this.#signal = signal;
   }
 
   write(): Promise<void> {
@@ -47,28 +49,34 @@ export class StoredCopy implements Keeper {
   }
 
   async close(): Promise<void> {
-    this.#release();
-    if (!this.#isUsed) return;
+    const isUsed = this.#isUsed;
     this.#isUsed = false;
-    await this.#alone(async () => {
-      await appendState(this.#backend, this.#id, this.#stored.logEnd, { usedMillis: Date.now() });
-      await this.#backend.close(this.#id + LOG_SUFFIX);
-    });
+    await this.#release();
+    // When it was used is for people to see: a tab that reads it too notes it as well, and a disk that is full changes nothing.
+    if (isUsed) await this.#noteUse().catch(() => undefined);
   }
 
   async drop(): Promise<void> {
     this.#isUsed = false;
-    this.#release();
-    await this.#alone(() => dropFile(this.#backend, this.#id));
+    await this.#release();
+    const release = await takeLock(lockName(this.#id), "exclusive", this.#signal);
+    try {
+      // Another tab may have found the same, and downloaded it anew.
+      const now = await readState(this.#backend, this.#id);
+      if (now?.state.usedMillis === this.#stored.state.usedMillis) await dropFile(this.#backend, this.#id);
+    } finally {
+      await release();
+    }
   }
 
-  /** Does something that needs the file alone, unless another tab reads it: that one does it in its turn. */
-  async #alone(run: () => Promise<unknown>): Promise<void> {
+  async #noteUse(): Promise<void> {
     const release = await tryLock(lockName(this.#id));
+    if (release === undefined) return;
     try {
-      if (release !== undefined) await run();
+      await appendState(this.#backend, this.#id, this.#stored.logEnd, { usedMillis: Date.now() });
     } finally {
-      release?.();
+      await this.#backend.close(this.#id + LOG_SUFFIX);
+      await release();
     }
   }
 }
@@ -89,7 +97,7 @@ interface RecordingStart {
 
 /** Whoever holds the lock that a recording needs, and hears why there is none. */
 interface RecordingOwner {
-  release(): void;
+  release: Release;
   onNotice(notice: StorageNotice): void;
 }
 
@@ -101,9 +109,9 @@ export class Recorder implements Keeper {
   #bytes: number;
   #checkpoint: number;
   #logEnd: number;
-  /** Whether it stores what comes. */
-  #isOn = true;
-  #isWhole = false;
+  /** It stores what comes, has stored all, was given up, or has let go. */
+  #phase: "on" | "whole" | "stopped" | "over" = "on";
+  #isUseless = false;
 
   constructor(backend: StorageBackend, start: RecordingStart, owner: RecordingOwner) {
     this.#backend = backend;
@@ -133,28 +141,32 @@ export class Recorder implements Keeper {
   }
 
   async end(sha256: string): Promise<void> {
-    await this.#trying(() => this.#settle({ isComplete: true, sha256, total: this.#bytes, usedMillis: Date.now() }));
-    this.#isWhole = this.#isOn;
-    this.#isOn = false;
+    await this.#trying(async () => {
+      await this.#settle({ isComplete: true, sha256, total: this.#bytes, usedMillis: Date.now() });
+      this.#phase = "whole";
+    });
   }
 
   async close(): Promise<void> {
     if (this.#bytes > this.#checkpoint) await this.#trying(() => this.#settle({}));
-    this.#isOn = false;
-    // What was written has been flushed, or else its failure told.
-    for (const suffix of [DATA_SUFFIX, LOG_SUFFIX]) await this.#backend.close(this.#start.id + suffix).catch(() => undefined);
-    this.#owner.release();
+    await this.#leave(this.#isUseless);
   }
 
   async drop(): Promise<void> {
-    // If it was given up it is gone already, and another tab may have begun it.
-    const isOwn = this.#isOn || this.#isWhole;
-    this.#isOn = false;
-    this.#isWhole = false;
+    await this.#leave(true);
+  }
+
+  /** Lets go of the file, once. */
+  async #leave(isUseless: boolean): Promise<void> {
+    if (this.#phase === "over") return;
+    this.#phase = "over";
+    const { id } = this.#start;
     try {
-      if (isOwn) await dropFile(this.#backend, this.#start.id);
+      // What was written has been flushed, or else its failure told.
+      for (const suffix of [DATA_SUFFIX, LOG_SUFFIX]) await this.#backend.close(id + suffix).catch(() => undefined);
+      if (isUseless) await dropFile(this.#backend, id);
     } finally {
-      this.#owner.release();
+      await this.#owner.release();
     }
   }
 
@@ -179,7 +191,7 @@ export class Recorder implements Keeper {
   }
 
   async #trying(run: () => Promise<void>): Promise<void> {
-    if (!this.#isOn) return;
+    if (this.#phase !== "on") return;
     try {
       await run();
     } catch (error) {
@@ -187,12 +199,16 @@ export class Recorder implements Keeper {
     }
   }
 
-  /** A file that cannot be stored whole is not stored at all, and nobody needs to wait for it. */
+  /**
+   * Stores no more. A file for which there is no room is dropped; after another failure it can be gone on with from where it was last made to
+   * last. While the stored part may still have to be read it is held.
+   */
   async #giveUp(notice: StorageNotice): Promise<void> {
-    this.#isOn = false;
     this.#owner.onNotice(notice);
-    await dropFile(this.#backend, this.#start.id).catch(() => undefined); // The notice has told of the failure already.
-    this.#owner.release();
+    this.#isUseless = notice.code !== "storage_failed";
+    this.#phase = "stopped";
+    const isStoredRead = this.#start.bytes === 0 || this.#bytes > this.#start.bytes;
+    if (isStoredRead) await this.#leave(this.#isUseless).catch(() => undefined); // The notice has told of a failure already.
   }
 
   #notice(error: unknown): StorageNotice {

@@ -1,7 +1,7 @@
 import { ChangedFile } from "./download.js";
 import { errorBody, isErrorBody, type ErrorBody, type ErrorCode } from "./errors.js";
 import type { WireModel } from "./messages.js";
-import { openFile, type FileAddress, type ForwardSource, type OpenFile, type OpenOptions } from "./open-file.js";
+import { forgetFile, openFile, type FileAddress, type ForwardSource, type OpenFile, type OpenOptions } from "./open-file.js";
 import { Pace } from "./pace.js";
 import type { StorageBackend, StorageNotice } from "./storage.js";
 import type { LoadPhase, LoadProgress } from "./types.js";
@@ -40,8 +40,10 @@ export async function withModelFiles<T>(model: WireModel, context: LoadContext, 
       const cause = files.failure ?? error;
       const isChanged = cause instanceof ChangedFile;
       if (!isChanged && !(isErrorBody(cause) && MAY_BE_WRONG_BYTES.has(cause.code))) throw cause;
-      const mayImprove = isChanged || (files.current?.mayImprove ?? false);
-      await files.current?.drop();
+      const mayImprove = isChanged || files.mayImprove;
+      // What cannot be dropped is found wrong again next time; why the load failed matters more.
+      await files.drop(isChanged || (isErrorBody(cause) && cause.code === "integrity_mismatch")).catch(() => undefined);
+      context.signal.throwIfAborted();
       if (isRetry || !mayImprove) throw isChanged ? changed(cause) : cause;
     } finally {
       await files.close();
@@ -59,6 +61,7 @@ class OpenModelFiles implements ModelFiles {
   readonly #progress: Progress;
   #current: OpenFile | undefined;
   #openFailure: unknown;
+  #mayImprove = false;
 
   constructor(model: WireModel, context: LoadContext & { isRetry: boolean }) {
     this.#addresses = model.parts.map((part) => (model.token === undefined ? part : { ...part, token: model.token }));
@@ -71,8 +74,9 @@ class OpenModelFiles implements ModelFiles {
     return this.#addresses.length;
   }
 
-  get current(): OpenFile | undefined {
-    return this.#current;
+  /** Whether other bytes may come if what is stored is dropped. */
+  get mayImprove(): boolean {
+    return this.#mayImprove;
   }
 
   /** Why the part that was opened last cannot be had, if it cannot. The runtime passes on no more than a text of that. */
@@ -87,7 +91,9 @@ class OpenModelFiles implements ModelFiles {
     if (address === undefined) throw new RangeError(`There is no part ${part} of ${this.count}.`);
     const onBytes: OpenOptions["events"]["onBytes"] = (phase, bytes, total) => this.#progress.at(part, phase, bytes, total);
     try {
-      return (this.#current = await openFile(address, { ...this.#options, events: { ...this.#options.events, onBytes } }));
+      const file = await openFile(address, { ...this.#options, events: { ...this.#options.events, onBytes } });
+      this.#mayImprove ||= file.mayImprove;
+      return (this.#current = file);
     } catch (error) {
       this.#openFailure = error;
       throw error;
@@ -96,6 +102,13 @@ class OpenModelFiles implements ModelFiles {
 
   async close(): Promise<void> {
     await this.#current?.close();
+  }
+
+  /** Drops what is stored of the open part, or of all where it is not known which one is wrong. */
+  async drop(isThisPart: boolean): Promise<void> {
+    await this.#current?.drop();
+    if (isThisPart || this.count === 1) return;
+    for (const address of this.#addresses) await forgetFile(address, this.#options);
   }
 }
 

@@ -1,7 +1,7 @@
-import { ChangedFile, Download } from "./download.js";
-import { errorBody, type ErrorBody } from "./errors.js";
+import { ChangedFile, Download, message } from "./download.js";
+import { errorBody, isErrorBody, type ErrorBody } from "./errors.js";
 import { Recorder, StoredCopy, type Keeper, type Stored } from "./keepers.js";
-import { takeLock } from "./locks.js";
+import { takeLock, type Release } from "./locks.js";
 import { announce, overhear } from "./overhear.js";
 import { openDownload, StreamSource, type ReadEvents } from "./source.js";
 import { DATA_SUFFIX, dropFile, fileId, lockName, readState, type StorageBackend, type StorageNotice } from "./storage.js";
@@ -55,9 +55,31 @@ export async function openFile({ url, file, sha256, token }: FileAddress, option
   if (url === undefined) throw errorBody("internal", "A model has neither an address nor a file.");
   // Other addresses, `blob:` above all, are of one page's life.
   const id = storage !== undefined && /^https?:/i.test(url) ? await fileId(url) : undefined;
-  if (storage !== undefined && id !== undefined) return new Opener({ storage, id, url, sha256, token }, options).open();
+  if (storage !== undefined && id !== undefined) {
+    try {
+      return await new Opener({ storage, id, url, sha256, token }, options).open();
+    } catch (error) {
+      signal.throwIfAborted();
+      if (isErrorBody(error) || error instanceof ChangedFile) throw error;
+      events.onNotice({ code: "storage_failed", message: `The file is not kept: ${message(error).replace(/\.$/, "")}.` });
+    }
+  } else if (storage !== undefined) {
+    events.onNotice({ code: "storage_unavailable", message: "The file is not kept: only files from http and https addresses are, and only in secure contexts." });
+  }
   const download = new Download(url, { token, signal, isFresh: isRetry });
   return new OpenFile({ rest: await openDownload(download, 0, signal, events), name: url, sha256 });
+}
+
+/** Drops what is stored of a file, once nobody reads it. */
+export async function forgetFile({ url }: FileAddress, { storage, signal }: Pick<OpenOptions, "storage" | "signal">): Promise<void> {
+  const id = url === undefined ? undefined : await fileId(url);
+  if (storage === undefined || id === undefined) return;
+  const release = await takeLock(lockName(id), "exclusive", signal);
+  try {
+    await dropFile(storage, id);
+  } finally {
+    await release();
+  }
 }
 
 /** What an open file is read from: first what is stored, then the rest. */
@@ -166,28 +188,28 @@ class Opener {
   }
 
   /** Opens under a lock, which is given back with the file, or at once if there is none. */
-  async #locked(mode: LockMode, open: (release: () => void) => Promise<OpenFile | undefined>): Promise<OpenFile | undefined> {
+  async #locked(mode: LockMode, open: (release: Release) => Promise<OpenFile | undefined>): Promise<OpenFile | undefined> {
     const release = await takeLock(lockName(this.#file.id), mode, this.#signal);
     let opened: OpenFile | undefined;
     try {
       opened = await open(release);
       return opened;
     } finally {
-      if (opened === undefined) release();
+      if (opened === undefined) await release();
     }
   }
 
   /** Opens what is stored, if it is whole. */
-  async #read(release: () => void): Promise<OpenFile | undefined> {
+  async #read(release: Release): Promise<OpenFile | undefined> {
     const { storage, id, url, sha256 } = this.#file;
     const stored = await this.#find();
     if (!stored?.state.isComplete) return undefined;
     const parts = { stored: this.#source(stored), name: `The stored copy of ${url}`, sha256: sha256 ?? stored.state.sha256 };
-    return new OpenFile(parts, new StoredCopy(storage, id, stored, release));
+    return new OpenFile(parts, new StoredCopy(storage, id, stored, release, this.#signal));
   }
 
   /** Opens the file to be stored as it is read; undefined if another tab has stored all of it meanwhile. */
-  async #record(release: () => void): Promise<OpenFile | undefined> {
+  async #record(release: Release): Promise<OpenFile | undefined> {
     const stored = await this.#find();
     if (stored?.state.isComplete) return undefined;
     if (stored !== undefined && this.#mayGoOn(stored)) {
@@ -207,7 +229,7 @@ class Opener {
     const { storage, id, sha256 } = this.#file;
     const found = await readState(storage, id);
     const data = found && (await storage.read(id + DATA_SUFFIX));
-    if (found === undefined || data === undefined) return undefined;
+    if (found === undefined || !data) return undefined;
     const { state } = found;
     const isOther = state.isComplete && sha256 !== undefined && sha256 !== state.sha256;
     if (isOther || data.size < state.bytes || state.bytes > (state.total ?? Infinity)) return undefined;
@@ -220,7 +242,7 @@ class Opener {
     return state.bytes > 0 && (state.etag ?? state.lastModified ?? this.#file.sha256) !== undefined;
   }
 
-  async #goOn(stored: Stored, release: () => void): Promise<OpenFile> {
+  async #goOn(stored: Stored, release: Release): Promise<OpenFile> {
     const { url, token } = this.#file;
     const { etag, lastModified, total, bytes } = stored.state;
     const known = { etag, lastModified, total };
@@ -230,7 +252,7 @@ class Opener {
     return this.#recorded({ stored: this.#source(stored) }, download, stored, release);
   }
 
-  async #download(download: Download, stored: Stored | undefined, release: () => void): Promise<OpenFile> {
+  async #download(download: Download, stored: Stored | undefined, release: Release): Promise<OpenFile> {
     const tell = announce(this.#file.id);
     const events: ReadEvents = {
       onBytes: (phase, bytes, total) => {
@@ -243,7 +265,7 @@ class Opener {
     return this.#recorded({ stored: stored && this.#source(stored), rest }, download, stored, release);
   }
 
-  async #recorded(parts: Pick<Parts, "stored" | "rest">, download: Download, stored: Stored | undefined, release: () => void): Promise<OpenFile> {
+  async #recorded(parts: Pick<Parts, "stored" | "rest">, download: Download, stored: Stored | undefined, release: Release): Promise<OpenFile> {
     const { storage, id, url, sha256 } = this.#file;
     const start = { id, url, bytes: stored?.state.bytes ?? 0, logEnd: stored?.logEnd ?? 0, validator: download.validator };
     const recorder = new Recorder(storage, start, { release, onNotice: this.#events.onNotice });

@@ -7,13 +7,13 @@ type Answer = { id: number; value?: unknown; error?: { name: string; message: st
 /** In the page: answers the calls that come over `port` with a backend of the page's own. */
 export function serveStorage(backend: StorageBackend, port: MessagePort): void {
   port.onmessage = ({ data: { id, method, parameters } }: MessageEvent<Call>): void => {
-    void answer(backend, method, parameters).then(
-      (value) => port.postMessage({ id, value } satisfies Answer),
-      (error: unknown) => {
+    answer(backend, method, parameters)
+      .then((value) => port.postMessage({ id, value } satisfies Answer))
+      // A value that cannot be cloned fails here, too: whoever waits must hear of it.
+      .catch((error: unknown) => {
         const { name, message } = error instanceof Error ? error : { name: "Error", message: String(error) };
         port.postMessage({ id, error: { name, message } } satisfies Answer);
-      },
-    );
+      });
   };
 }
 

@@ -6,7 +6,8 @@ export interface StorageEntry {
 
 /**
  * Where model files are kept: a flat folder of files, written from front to back. The default is the origin private file system; a backend of
- * the page's own may be any place that can make a `Blob`. Its methods are called from the page, one at a time for each file.
+ * the page's own may be any place that can make a `Blob`. Its methods are called in the page; of one file, `write`, `flush`, `close` and `delete` never at the
+ * same time.
  */
 export interface StorageBackend {
   /** All files, in no order. */
@@ -98,7 +99,7 @@ export async function fileId(url: string): Promise<string | undefined> {
 /** Reads what is stored of a file, and where its log goes on; undefined if nothing of use is stored. */
 export async function readState(backend: StorageBackend, id: string): Promise<{ state: StoredState; logEnd: number } | undefined> {
   const log = await backend.read(id + LOG_SUFFIX);
-  if (log === undefined) return undefined;
+  if (!log) return undefined;
   const text = await log.text();
   const whole = text.slice(0, text.lastIndexOf("\n") + 1); // A crash may have left half a line.
   const lines = whole.split("\n").slice(0, -1);

@@ -207,6 +207,55 @@ test("room that runs out on the way is told too, and nothing stays behind", asyn
   assert.equal(storage.files.size, 0);
 });
 
+test("a download that cannot be gone on with is read all the same, stored part and rest", async () => {
+  for (const [name, break_] of [
+    ["quota", () => (storage.quota = 4000)],
+    ["no-store", () => undefined],
+    ["disk", () => (storage.failure = new Error("the disk is gone"))],
+  ] as const) {
+    storage = new MemoryStorage();
+    notices = [];
+    serve({ etag: '"a"' });
+    await leaveAfter(2000);
+    break_();
+    storage.usage = 2000;
+    serve({ etag: '"a"', ...(name === "no-store" ? { headers: { "cache-control": "no-store" } } : {}) });
+    assert.deepEqual(await load(), BYTES, name);
+    assert.deepEqual(notices.map(({ code }) => code), [name === "quota" ? "storage_full" : name === "disk" ? "storage_failed" : "no_store"]);
+    // What a failing disk holds may still be gone on with; what there is no room for may not.
+    assert.equal(storage.files.has(ID + DATA_SUFFIX), name === "disk");
+  }
+});
+
+test("storage that cannot be read or cleared is told, and the file is read all the same", async () => {
+  for (const method of ["read", "delete"] as const) {
+    storage = new MemoryStorage();
+    notices = [];
+    Object.assign(storage, { [method]: () => Promise.reject(new DOMException("in use", "NoModificationAllowedError")) });
+    serve({ etag: '"a"' });
+    assert.deepEqual(await load(), BYTES);
+    assert.deepEqual(notices.map(({ code }) => code), ["storage_failed"]);
+  }
+});
+
+test("noting a use that fails does not fail the load", async () => {
+  serve({ etag: '"a"' });
+  await load();
+  storage.failure = new DOMException("no room", "QuotaExceededError");
+  assert.deepEqual(await load(), BYTES);
+});
+
+test("of a split model, all parts are dropped where it is not known which one is wrong", async () => {
+  serve({ etag: '"a"' });
+  const parts = [{ url: URL_OF_FILE }, { url: `${URL_OF_FILE}?2` }];
+  await loadModel({ parts });
+  assert.equal((await new ModelCache(storage).list()).length, 2);
+  storage.files.set(ID + DATA_SUFFIX, headless as Uint8Array<ArrayBuffer>);
+  const ranges = serve({ etag: '"a"' });
+  assert.deepEqual(await loadModel({ parts }), [HASH, HASH]);
+  assert.equal(ranges.length, 2);
+});
+
 test("storage that fails is told once", async () => {
   storage.failure = new Error("the disk is gone");
   serve({ etag: '"a"' });
@@ -337,5 +386,7 @@ test("a backend of the page's own works through a port", async () => {
   assert.equal(ranges.length, 1);
   storage.failure = new DOMException("no room", "QuotaExceededError");
   await assert.rejects(remote.write("a", 0, new Uint8Array(3)), { name: "QuotaExceededError", message: "no room" });
+  storage.list = async () => [{ name: "a", bytes: (() => 1) as unknown as number }];
+  await assert.rejects(remote.list(), { name: "DataCloneError" });
   port1.close();
 });

@@ -23,6 +23,8 @@ export class Engine {
   #cinder: { device: Settings["device"]; instance: Cinder } | undefined;
   #model: { choice: string; id: string } | undefined;
   #loading: Promise<void> | undefined;
+  /** Settles when the choices so far have been registered, or could not be. */
+  #registering: Promise<void> = Promise.resolve();
   #state: EngineState = { phase: "asleep" };
   #toldAt = -Infinity;
 
@@ -50,8 +52,12 @@ export class Engine {
     const model = settings.model.id;
     const isLoaded = cinder.models().some(({ id, loaded }) => id === model && loaded);
     if (!isLoaded || this.#state.phase !== "ready") {
-      this.#loading ??= this.#load(cinder, model).finally(() => (this.#loading = undefined));
-      await this.#loading;
+      const loading = (this.#loading ??= this.#load(cinder, model));
+      try {
+        await loading;
+      } finally {
+        if (this.#loading === loading) this.#loading = undefined;
+      }
     }
     return { cinder, model };
   }
@@ -99,16 +105,23 @@ export class Engine {
     });
   }
 
-  /** Puts the chosen model in the place of an earlier one. */
-  async #register(cinder: Cinder, choice: ModelChoice): Promise<void> {
+  /** Puts the chosen model in the place of an earlier one; one choice after the other. */
+  #register(cinder: Cinder, choice: ModelChoice): Promise<void> {
+    const register = (): Promise<void> => this.#replace(cinder, choice);
+    this.#registering = this.#registering.then(register, register);
+    return this.#registering;
+  }
+
+  async #replace(cinder: Cinder, choice: ModelChoice): Promise<void> {
     const text = JSON.stringify(choice);
     if (this.#model?.choice === text) return;
     const source = "url" in choice ? { id: choice.id, url: choice.url } : { id: choice.id, file: await this.#picked(choice.file) };
     const earlier = this.#model;
-    this.#model = { choice: text, id: choice.id };
+    this.#model = undefined;
     this.#loading = undefined;
     if (earlier !== undefined) await cinder.unload(earlier.id);
     cinder.register(source);
+    this.#model = { choice: text, id: choice.id };
   }
 
   async #picked(name: string): Promise<File> {
@@ -159,5 +172,10 @@ export function bodyOf(thrown: unknown): ErrorBody {
 }
 
 function fileName(url: string): string {
-  return decodeURIComponent(new URL(url).pathname.replace(/^.*\//, "")) || url;
+  const name = new URL(url).pathname.replace(/^.*\//, "");
+  try {
+    return decodeURIComponent(name) || url;
+  } catch {
+    return name; // A percent sign of its own.
+  }
 }
