@@ -5,7 +5,8 @@ import { delimiter, join } from "node:path";
 
 export const BROWSERS = ["chromium", "firefox"];
 
-const CHROMIUM_FLAGS = [
+/** What every Chromium here is started with: nothing that reaches for the network by itself. */
+export const CHROMIUM_FLAGS = [
   "--no-sandbox",
   "--disable-quic",
   "--no-first-run",
@@ -14,6 +15,9 @@ const CHROMIUM_FLAGS = [
   "--disable-sync",
   "--enable-unsafe-webgpu",
 ];
+
+/** Has Chromium run WebGPU in software. */
+export const SOFTWARE_GPU = "--use-webgpu-adapter=swiftshader";
 
 const FIREFOX_PREFERENCES = {
   "dom.webgpu.enabled": true,
@@ -47,9 +51,14 @@ export async function launch(name, { software = true } = {}) {
 
 async function launchChromium(software) {
   const { chromium } = await import("playwright-core");
-  const executablePath = program("CHROMIUM", ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"]);
-  const args = software ? [...CHROMIUM_FLAGS, "--use-webgpu-adapter=swiftshader"] : CHROMIUM_FLAGS;
+  const executablePath = chromiumPath();
+  const args = software ? [...CHROMIUM_FLAGS, SOFTWARE_GPU] : CHROMIUM_FLAGS;
   return chromium.launch({ ...(executablePath === undefined ? {} : { executablePath }), args });
+}
+
+/** Where Chromium is; undefined if only Playwright's own may be there. */
+export function chromiumPath() {
+  return program("CHROMIUM", ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"]);
 }
 
 async function launchFirefox() {

@@ -4,11 +4,12 @@
 // extension whose manifest differs in one thing: the hosts that a user could allow are granted for this machine. The shortcut is fired where
 // it arrives, at the background's own listener. Nothing in the extension itself knows of tests.
 import { build } from "esbuild";
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { delimiter, join } from "node:path";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
+import { CHROMIUM_FLAGS, chromiumPath, SOFTWARE_GPU } from "../browsers.mjs";
 import { until } from "./until.mjs";
 
 const extension = fileURLToPath(new URL("../../../www/extension", import.meta.url));
@@ -16,18 +17,6 @@ const callerFolder = fileURLToPath(new URL("caller", import.meta.url));
 /** The extension as it ships. */
 export const dist = join(extension, "dist");
 export const distFirefox = join(extension, "dist-firefox");
-
-const FLAGS = [
-  "--headless=new",
-  "--no-sandbox",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-  "--enable-unsafe-webgpu",
-  "--use-webgpu-adapter=swiftshader",
-];
 
 /** Hosts that the copies may reach, as if the user had allowed them. */
 const GRANTED = ["http://localhost/*", "http://127.0.0.1/*"];
@@ -53,13 +42,15 @@ export function prepare() {
 /** Starts Chromium with prepared extensions. Returns what tests do with it. */
 export async function launchWith({ extensions, profile }) {
   mkdirSync(profile, { recursive: true });
-  const executablePath = findChromium();
+  const executablePath = chromiumPath();
   const context = await chromium.launchPersistentContext(profile, {
     ...(executablePath === undefined ? {} : { executablePath }),
     headless: false, // Playwright's own flag for it would be the old mode, which has no extensions.
     viewport: { width: 900, height: 640 },
     args: [
-      ...FLAGS,
+      "--headless=new",
+      SOFTWARE_GPU,
+      ...CHROMIUM_FLAGS,
       `--disable-extensions-except=${extensions.join(",")}`,
       `--load-extension=${extensions.join(",")}`,
     ],
@@ -68,13 +59,6 @@ export async function launchWith({ extensions, profile }) {
   const control = await context.newPage();
   await control.goto(`chrome-extension://${id}/control.html`);
   return { context, id, control, callers: () => callerPages(context), close: () => context.close() };
-}
-
-/** `CHROMIUM`, or what is on PATH; otherwise Playwright's own. */
-function findChromium() {
-  const folders = (process.env.PATH ?? "").split(delimiter);
-  const found = ["chromium", "chromium-browser"].flatMap((name) => folders.map((folder) => join(folder, name))).find((path) => existsSync(path));
-  return process.env.CHROMIUM ?? found;
 }
 
 /** Id of the extension with this name. */

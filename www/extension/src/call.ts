@@ -1,5 +1,6 @@
 import { failure } from "./errors.js";
-import type { CallRequest, ErrorBody, FieldRequest } from "./messages.js";
+import type { ErrorBody } from "cinderlm";
+import type { CallRequest, FieldRequest } from "./messages.js";
 
 /** Bounds of what one request may carry, long before the model's own: a page must not fill the host's memory. */
 const MAX_CHARS = 1 << 20;

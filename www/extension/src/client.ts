@@ -4,17 +4,17 @@
  * A page calls `connect({ key })` and an extension `connect({ key, extensionId })`, with a key that the user made for it in cinderlm's
  * panel. `complete()` takes the fields of the completion API, and streams through an async iterator.
  */
-import type { Completion, CompletionChunk, CompletionParams, ErrorCode, ErrorType, StreamingCompletionParams, WholeCompletionParams } from "cinderlm";
+import type { Completion, CompletionChunk, CompletionParams, ErrorBody, ErrorCode, ErrorType, StreamingCompletionParams, WholeCompletionParams } from "cinderlm";
 import { packParams } from "./call.js";
 import { failure } from "./errors.js";
-import { PORT, type Answer, type CallReply, type CallRequest, type ErrorBody, type ExternalMessage } from "./messages.js";
+import { PORT, type Answer, type CallReply, type CallRequest, type ExternalMessage } from "./messages.js";
 
 export type { Completion, CompletionChunk, CompletionParams };
 
 /** How long the extension may take to say that it is there. It says so at once; only its absence takes this long. */
 const HELLO_MILLIS = 2000;
 
-/** Why a request failed, in the terms of the completion API. */
+/** Why a request failed, in the terms of the completion API: the package's own, without the package, which callers have no need of. */
 export class CompletionError extends Error {
   override readonly name = "CompletionError";
   /** The HTTP status that a server would answer. */
@@ -203,7 +203,9 @@ function openInPage(ears: Ears): Promise<Line> {
 /** From another extension. */
 async function openToExtension(extensionId: string, key: string | undefined, ears: Ears): Promise<Line> {
   const hello: ExternalMessage = { type: "cinderlm.wake", ...(key === undefined ? {} : { key }) };
-  const answer = await chrome.runtime.sendMessage<ExternalMessage, Answer>(extensionId, hello);
+  const answer = await chrome.runtime.sendMessage<ExternalMessage, Answer>(extensionId, hello).catch(() => {
+    throw new CompletionError(failure("not_found", "cinderlm is not installed, or is switched off."));
+  });
   if (!answer.ok) throw new CompletionError(answer.error);
   const port = chrome.runtime.connect(extensionId, { name: PORT.call });
   port.onMessage.addListener((message: CallReply) => ears.reply(message));

@@ -1,4 +1,4 @@
-import type { ErrorBody } from "./messages.js";
+import type { ErrorBody } from "cinderlm";
 
 /** The failures that the extension itself finds, with status and type as the completion contract has them. */
 const FAMILIES = {

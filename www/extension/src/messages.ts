@@ -4,19 +4,9 @@
  * Ports are opened to the host, one for each call: closing one cancels its call. The background never answers a port, so a stream lives on
  * when the browser stops the background.
  */
-import type { Completion, CompletionChunk, DeviceInfo, ErrorCode, ErrorType, LoadProgress } from "cinderlm";
+import type { Completion, CompletionChunk, DeviceInfo, ErrorBody, LoadProgress } from "cinderlm";
 import type { Client } from "./clients.js";
 import type { Settings } from "./settings.js";
-
-/** A `CompletionError` in a form that crosses contexts. */
-export interface ErrorBody {
-  status: number;
-  type: ErrorType;
-  code: ErrorCode;
-  param: string | null;
-  message: string;
-  retry_after?: number | null;
-}
 
 /** Names of the ports that the host answers. */
 export const PORT = { field: "field", call: "call", panel: "panel" } as const;

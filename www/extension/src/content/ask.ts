@@ -1,6 +1,7 @@
 import { openPort } from "../connect.js";
 import { failure, messageOf } from "../errors.js";
-import { PORT, type ErrorBody, type FieldReply, type FieldRequest } from "../messages.js";
+import type { ErrorBody } from "cinderlm";
+import { PORT, type FieldReply, type FieldRequest } from "../messages.js";
 
 /** What a field hears of its suggestion. */
 export interface Listener {

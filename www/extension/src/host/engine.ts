@@ -1,6 +1,6 @@
-import { Cinder, CompletionError, type LoadProgress } from "cinderlm";
+import { Cinder, CompletionError, type ErrorBody, type LoadProgress } from "cinderlm";
 import { failure, messageOf } from "../errors.js";
-import type { EngineState, ErrorBody, StorageReport, StoredFile } from "../messages.js";
+import type { EngineState, StorageReport, StoredFile } from "../messages.js";
 import type { ModelChoice, Settings } from "../settings.js";
 import { deletePicked, listPicked, openPicked } from "./files.js";
 
