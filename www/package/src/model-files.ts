@@ -1,7 +1,7 @@
 import { ChangedFile } from "./download.js";
 import { errorBody, isErrorBody, type ErrorBody, type ErrorCode } from "./errors.js";
 import type { WireModel } from "./messages.js";
-import { forgetFile, openFile, type FileAddress, type ForwardSource, type OpenFile, type OpenOptions } from "./open-file.js";
+import { forgetFile, openFile, type FileAddress, type ForwardSource, type OpenEvents, type OpenFile } from "./open-file.js";
 import { Pace } from "./pace.js";
 import type { StorageBackend, StorageNotice } from "./storage.js";
 import type { LoadPhase, LoadProgress } from "./types.js";
@@ -57,7 +57,7 @@ function changed(cause: ChangedFile): ErrorBody {
 
 class OpenModelFiles implements ModelFiles {
   readonly #addresses: FileAddress[];
-  readonly #options: OpenOptions;
+  readonly #context: LoadContext & { isRetry: boolean };
   readonly #progress: Progress;
   #current: OpenFile | undefined;
   #openFailure: unknown;
@@ -66,8 +66,7 @@ class OpenModelFiles implements ModelFiles {
   constructor(model: WireModel, context: LoadContext & { isRetry: boolean }) {
     this.#addresses = model.parts.map((part) => (model.token === undefined ? part : { ...part, token: model.token }));
     this.#progress = new Progress(model, context);
-    const { storage, signal, isRetry } = context;
-    this.#options = { storage, signal, isRetry, events: { onNotice: context.onNotice, onBytes: () => undefined } };
+    this.#context = context;
   }
 
   get count(): number {
@@ -89,9 +88,10 @@ class OpenModelFiles implements ModelFiles {
     this.#current = undefined;
     const address = this.#addresses[part];
     if (address === undefined) throw new RangeError(`There is no part ${part} of ${this.count}.`);
-    const onBytes: OpenOptions["events"]["onBytes"] = (phase, bytes, total) => this.#progress.at(part, phase, bytes, total);
+    const { storage, signal, isRetry, onNotice } = this.#context;
+    const onBytes: OpenEvents["onBytes"] = (phase, bytes, total) => this.#progress.at(part, phase, bytes, total);
     try {
-      const file = await openFile(address, { ...this.#options, events: { ...this.#options.events, onBytes } });
+      const file = await openFile(address, { storage, signal, isRetry, events: { onNotice, onBytes } });
       this.#mayImprove ||= file.mayImprove;
       return (this.#current = file);
     } catch (error) {
@@ -108,7 +108,7 @@ class OpenModelFiles implements ModelFiles {
   async drop(isThisPart: boolean): Promise<void> {
     await this.#current?.drop();
     if (isThisPart || this.count === 1) return;
-    for (const address of this.#addresses) await forgetFile(address, this.#options);
+    for (const address of this.#addresses) await forgetFile(address, this.#context);
   }
 }
 

@@ -141,14 +141,18 @@ export class OpenFile implements ForwardSource {
 
   /** Lets it go; what was stored of it stays. */
   async close(): Promise<void> {
-    await Promise.all([this.#parts.stored?.close(), this.#parts.rest?.close()]);
+    await this.#closeStreams();
     await this.#keeper?.close();
   }
 
   /** Lets it go, and drops what was stored of it. */
   async drop(): Promise<void> {
-    await Promise.all([this.#parts.stored?.close(), this.#parts.rest?.close()]);
+    await this.#closeStreams();
     await this.#keeper?.drop();
+  }
+
+  async #closeStreams(): Promise<void> {
+    await Promise.all([this.#parts.stored?.close(), this.#parts.rest?.close()]);
   }
 }
 
