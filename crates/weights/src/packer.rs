@@ -1,5 +1,7 @@
 //! Packing: from the blocks of a file, as they stream in, to the words of a [`PackedTensor`].
 
+use std::ops::Range;
+
 use thiserror::Error;
 
 use crate::fields;
@@ -50,11 +52,15 @@ pub enum PackError {
 }
 
 /// Packs one tensor from pieces of any size, so that no more than one row of it lies in memory unpacked.
+///
+/// Rows come in order, or part by part: see [`begin`](Self::begin).
 #[derive(Debug)]
 pub struct Packer {
     tensor: PackedTensor,
     row_bytes: usize,
-    next_row: usize,
+    /// Those of the part that is being packed which have not come yet.
+    rows: Range<usize>,
+    n_packed: usize,
     /// The start of a row whose end has not arrived.
     partial: Vec<u8>,
     scratch: RowWords,
@@ -78,44 +84,44 @@ impl Packer {
         Ok(Self::over(layout, vec![0; n_words]))
     }
 
-    /// A packer that uses the memory of `words`, whatever they hold.
-    ///
-    /// # Errors
-    /// As [`new`](Self::new).
-    pub(crate) fn with_buffer(
-        layout: PackedLayout,
-        mut words: Vec<u32>,
-    ) -> Result<Self, PackError> {
-        layout.check()?;
-        let n_words = layout.n_words();
-        words.clear();
-        words
-            .try_reserve_exact(n_words)
-            .map_err(|_| PackError::OutOfMemory {
-                n_bytes: n_words as u64 * 4,
-            })?;
-        words.resize(n_words, 0);
-        Ok(Self::over(layout, words))
-    }
-
     /// A packer into words that are all zero.
     fn over(layout: PackedLayout, words: Vec<u32>) -> Self {
         Self {
             tensor: PackedTensor { layout, words },
             row_bytes: layout.row_file_bytes(),
-            next_row: 0,
+            rows: 0..layout.n_rows,
+            n_packed: 0,
             partial: Vec::new(),
             scratch: RowWords::default(),
         }
     }
 
-    /// Takes the tensor's next bytes.
+    /// The bytes that follow are those of `rows`. For tensors that are stacked from several of a file, in whatever order these lie there.
+    ///
+    /// # Panics
+    /// The part before is incomplete, or there are no such rows.
+    pub fn begin(&mut self, rows: Range<usize>) {
+        assert!(
+            self.n_packed == 0 || self.rows.is_empty() && self.partial.is_empty(),
+            "rows {:?} are missing",
+            self.rows
+        );
+        assert!(
+            rows.start <= rows.end && rows.end <= self.tensor.layout.n_rows,
+            "rows {rows:?} of {}",
+            self.tensor.layout.n_rows
+        );
+        self.rows = rows;
+    }
+
+    /// Takes the next bytes of the tensor, or of the part that was begun.
     ///
     /// # Errors
-    /// They are more than the tensor holds; nothing of them has been taken then.
+    /// They are more than it holds; nothing of them has been taken then.
     pub fn push(&mut self, mut bytes: &[u8]) -> Result<(), PackError> {
         let actual_bytes = self.taken_bytes() + bytes.len() as u64;
-        if bytes.len() as u64 > self.missing_bytes() {
+        let missing_bytes = self.rows.len() * self.row_bytes - self.partial.len();
+        if bytes.len() > missing_bytes {
             return Err(self.wrong_length(actual_bytes));
         }
         if !self.partial.is_empty() {
@@ -152,6 +158,30 @@ impl Packer {
         }
     }
 
+    /// What has been packed so far.
+    pub(crate) fn tensor(&self) -> &PackedTensor {
+        &self.tensor
+    }
+
+    /// Becomes a packer of `layout`, in the memory that it has.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(crate) fn start_over(&mut self, layout: PackedLayout) -> Result<(), PackError> {
+        layout.check()?;
+        let n_words = layout.n_words();
+        let mut words = std::mem::take(&mut self.tensor.words);
+        words.clear();
+        words
+            .try_reserve_exact(n_words)
+            .map_err(|_| PackError::OutOfMemory {
+                n_bytes: n_words as u64 * 4,
+            })?;
+        words.resize(n_words, 0);
+        *self = Self::over(layout, words);
+        Ok(())
+    }
+
     /// Bytes that have not been pushed yet.
     pub(crate) fn missing_bytes(&self) -> u64 {
         self.tensor.layout.n_file_bytes() - self.taken_bytes()
@@ -159,7 +189,7 @@ impl Packer {
 
     /// Bytes that have been pushed.
     pub(crate) fn taken_bytes(&self) -> u64 {
-        self.next_row as u64 * self.row_bytes as u64 + self.partial.len() as u64
+        self.n_packed as u64 * self.row_bytes as u64 + self.partial.len() as u64
     }
 
     fn wrong_length(&self, actual_bytes: u64) -> PackError {
@@ -183,7 +213,7 @@ impl Packer {
             if words.is_empty() {
                 continue;
             }
-            let start = offset + layout.word_in_section(words.len(), self.next_row, 0);
+            let start = offset + layout.word_in_section(words.len(), self.rows.start, 0);
             let section = &mut self.tensor.words[start..];
             match layout.interleave {
                 Interleave::Rows => section[..words.len()].copy_from_slice(words),
@@ -194,7 +224,8 @@ impl Packer {
                 }
             }
         }
-        self.next_row += 1;
+        self.rows.start += 1;
+        self.n_packed += 1;
     }
 }
 

@@ -150,6 +150,55 @@ fn runs_put_every_word_where_the_whole_tensor_has_it() {
 }
 
 #[test]
+fn parts_in_any_order_stack_up_to_the_whole() {
+    let (block_type, n_cols) = (BlockType::Q5K, 256);
+    let parts = [0..64, 64..96, 96..101];
+    let bytes = random_bytes(13, byte_len(block_type, 101 * n_cols));
+    let row_bytes = byte_len(block_type, n_cols);
+    for interleave in INTERLEAVES {
+        let layout = PackedLayout::new(block_type, 101, n_cols, interleave).expect("a layout");
+        let whole = PackedTensor::pack(block_type, 101, n_cols, &bytes, interleave).expect("packs");
+        for order in [[0, 1, 2], [2, 0, 1], [1, 2, 0]] {
+            let mut packer = Packer::new(layout).expect("a packer");
+            let mut runs = RunPacker::new(layout).expect("a packer");
+            let mut words = vec![0xdead_beef; layout.n_words()];
+            for rows in order.map(|part| parts[part].clone()) {
+                packer.begin(rows.clone());
+                runs.begin(rows.clone()).expect("room");
+                for piece in bytes[rows.start * row_bytes..rows.end * row_bytes].chunks(1000) {
+                    packer.push(piece).expect("room");
+                    let put = |first: usize, part: &[u32]| {
+                        words[first..][..part.len()].copy_from_slice(part);
+                    };
+                    runs.push(piece, put).expect("room");
+                }
+                assert!(packer.push(&[0]).is_err() && runs.push(&[0], |_, _| ()).is_err());
+            }
+            runs.finish().expect("all parts");
+            assert_eq!(
+                packer.finish().as_ref(),
+                Ok(&whole),
+                "{order:?} {interleave:?}"
+            );
+            assert_eq!(words, whole.words, "{order:?} {interleave:?}");
+        }
+        let mut packer = Packer::new(layout).expect("a packer");
+        let mut runs = RunPacker::new(layout).expect("a packer");
+        packer.begin(0..64);
+        runs.begin(0..64).expect("room");
+        packer.push(&bytes[..64 * row_bytes]).expect("room");
+        runs.push(&bytes[..64 * row_bytes], |_, _| ())
+            .expect("room");
+        let missing = PackError::WrongLength {
+            expected_bytes: bytes.len() as u64,
+            actual_bytes: 64 * row_bytes as u64,
+        };
+        assert_eq!(packer.finish().map(drop), Err(missing.clone()));
+        assert_eq!(runs.finish(), Err(missing));
+    }
+}
+
+#[test]
 fn runs_that_end_early_are_errors() {
     let layout = PackedLayout::new(BlockType::Q8_0, 3, 32, Interleave::Tiles32).expect("a layout");
     let mut packer = RunPacker::new(layout).expect("a packer");
