@@ -5,7 +5,10 @@ use burn_flex::{Flex, FlexTensor, Layout};
 use cinderlm_weights::PackedLayout;
 
 use crate::cpu::{self, AttentionConfig, RopeConfig, RopePairs, StepRows};
-use crate::{AttentionParams, LanguageOps, Profile, RopeLayout, RopeParams};
+use crate::{
+    AttentionParams, HeadNormParams, LanguageOps, LinearOperands, LinearParams, Profile,
+    RopeLayout, RopeParams,
+};
 
 impl LanguageOps for Flex {
     fn embed_tokens(
@@ -20,57 +23,124 @@ impl LanguageOps for Flex {
         })
     }
 
-    fn rms_norm_rows(
-        x: FlexTensor,
-        weight: FlexTensor,
-        epsilon: f32,
+    fn packed_linear(
+        operands: LinearOperands<Self>,
+        layout: PackedLayout,
+        params: LinearParams,
         _profile: Profile,
     ) -> FlexTensor {
-        let (x, weight) = (whole(x), whole(weight));
-        result(dims(&x), |y| {
-            cpu::rms_norm(x.storage(), weight.storage(), epsilon, y)
+        let LinearOperands {
+            x,
+            words,
+            norm,
+            bias,
+            residual,
+            into,
+        } = operands;
+        let x = whole(x);
+        let n_rows = dims(&x)[0];
+        let normed = norm.get().map(|weight| {
+            let mut y = vec![0.0; x.storage::<f32>().len()];
+            cpu::rms_norm(x.storage(), whole(weight).storage(), params.epsilon, &mut y);
+            y
+        });
+        let x = normed.as_deref().unwrap_or_else(|| x.storage());
+        let bias = bias.get().map(whole);
+        let product = |y: &mut [f32]| {
+            let bias = bias.as_ref().map(FlexTensor::storage);
+            cpu::with_scratch(|scratch| cpu::linear(x, &layout, words.storage(), bias, scratch, y));
+        };
+        if let Some(mut into) = into.get() {
+            let mut columns = vec![0.0; n_rows * layout.n_rows];
+            product(&mut columns);
+            let rows = in_place(&mut into).chunks_exact_mut(params.width);
+            for (into, columns) in rows.zip(columns.chunks_exact(layout.n_rows)) {
+                into[params.column..][..layout.n_rows].copy_from_slice(columns);
+            }
+            return into;
+        }
+        result([n_rows, params.width], |y| {
+            if params.is_gated {
+                let mut halves = vec![0.0; n_rows * layout.n_rows];
+                product(&mut halves);
+                gate(&halves, params.width, y);
+            } else if params.width == layout.n_rows {
+                product(y);
+            } else {
+                let mut columns = vec![0.0; n_rows * layout.n_rows];
+                product(&mut columns);
+                let rows = y.chunks_exact_mut(params.width);
+                for (y, columns) in rows.zip(columns.chunks_exact(layout.n_rows)) {
+                    y[params.column..][..layout.n_rows].copy_from_slice(columns);
+                }
+            }
+            if let Some(residual) = residual.get() {
+                let residual = whole(residual);
+                for (y, residual) in y.iter_mut().zip(residual.storage::<f32>()) {
+                    *y += residual;
+                }
+            }
         })
     }
 
-    fn packed_linear(
+    fn norm_head_rows(
         x: FlexTensor,
-        words: FlexTensor,
-        layout: PackedLayout,
-        _profile: Profile,
+        weight: FlexTensor,
+        kv_weight: FlexTensor,
+        params: HeadNormParams,
     ) -> FlexTensor {
-        linear(x, &words, None, &layout)
-    }
-
-    fn packed_linear_bias(
-        x: FlexTensor,
-        words: FlexTensor,
-        bias: FlexTensor,
-        layout: PackedLayout,
-        _profile: Profile,
-    ) -> FlexTensor {
-        linear(x, &words, Some(whole(bias)), &layout)
+        let (mut x, weight, kv_weight) = (whole(x), whole(weight), whole(kv_weight));
+        let (width, head_dim) = (dims(&x)[1], weight.storage::<f32>().len());
+        let mut head = vec![0.0; head_dim];
+        for row in x.storage_mut::<f32>().chunks_exact_mut(width) {
+            let heads = row
+                .chunks_exact_mut(head_dim)
+                .take(params.n_heads + params.n_kv_heads);
+            for (i, x) in heads.enumerate() {
+                let weight = if i < params.n_heads {
+                    &weight
+                } else {
+                    &kv_weight
+                };
+                cpu::rms_norm(x, weight.storage(), params.epsilon, &mut head);
+                x.copy_from_slice(&head);
+            }
+        }
+        x
     }
 
     fn rope_append_rows(
-        q: FlexTensor,
-        k: FlexTensor,
-        v: FlexTensor,
+        qkv: FlexTensor,
         inv_freq: FlexTensor,
         mut k_cache: FlexTensor,
         mut v_cache: FlexTensor,
         step: FlexTensor,
         params: RopeParams,
     ) -> (FlexTensor, FlexTensor, FlexTensor) {
-        let (mut q, k, v, inv_freq) = (whole(q), whole(k), whole(v), whole(inv_freq));
-        let step = StepRows::new(step.storage(), dims(&q)[0]);
+        let (qkv, inv_freq) = (whole(qkv), whole(inv_freq));
+        let [n_rows, width] = dims(&qkv);
+        let step = StepRows::new(step.storage(), n_rows);
         let pairs = match params.layout {
             RopeLayout::Interleaved => RopePairs::Interleaved,
             RopeLayout::Halves => RopePairs::Halves,
         };
+        let (q_width, kv_width) = (
+            params.n_heads * params.head_dim,
+            params.n_kv_heads * params.head_dim,
+        );
+        let columns = |start: usize, n: usize| -> Vec<f32> {
+            let rows = qkv.storage::<f32>().chunks_exact(width);
+            rows.flat_map(|row| &row[start..start + n])
+                .copied()
+                .collect()
+        };
+        let k = columns(q_width, kv_width);
+        let v = columns(q_width + kv_width, kv_width);
+        let mut q = columns(0, q_width);
         cpu::rope_append(
-            q.storage_mut(),
-            k.storage(),
-            v.storage(),
+            &mut q,
+            &k,
+            &v,
             inv_freq.storage(),
             in_place(&mut k_cache),
             in_place(&mut v_cache),
@@ -81,7 +151,7 @@ impl LanguageOps for Flex {
                 head_dim: params.head_dim,
             },
         );
-        (q, k_cache, v_cache)
+        (from_values(q, [n_rows, q_width]), k_cache, v_cache)
     }
 
     fn paged_attention(
@@ -123,11 +193,10 @@ impl LanguageOps for Flex {
         })
     }
 
-    fn silu_gated(gate: FlexTensor, up: FlexTensor) -> FlexTensor {
-        let (gate, up) = (whole(gate), whole(up));
-        result(dims(&gate), |y| {
-            cpu::swiglu(gate.storage(), up.storage(), y)
-        })
+    fn silu_gated(x: FlexTensor) -> FlexTensor {
+        let x = whole(x);
+        let [n_rows, width] = dims(&x);
+        result([n_rows, width / 2], |y| gate(x.storage(), width / 2, y))
     }
 
     fn copy_into_front(from: FlexTensor, mut into: FlexTensor) -> FlexTensor {
@@ -154,19 +223,12 @@ impl LanguageOps for Flex {
     }
 }
 
-fn linear(
-    x: FlexTensor,
-    words: &FlexTensor,
-    bias: Option<FlexTensor>,
-    layout: &PackedLayout,
-) -> FlexTensor {
-    let x = whole(x);
-    let bias = bias.as_ref().map(FlexTensor::storage);
-    result([dims(&x)[0], layout.n_rows], |y| {
-        cpu::with_scratch(|scratch| {
-            cpu::linear(x.storage(), layout, words.storage(), bias, scratch, y)
-        });
-    })
+/// Gates the second half of each row of `x` with the first.
+fn gate(x: &[f32], width: usize, y: &mut [f32]) {
+    for (x, y) in x.chunks_exact(2 * width).zip(y.chunks_exact_mut(width)) {
+        let (gate, up) = x.split_at(width);
+        cpu::swiglu(gate, up, y);
+    }
 }
 
 /// The tensor with a buffer that holds its elements in order and nothing else; copies only what does not have one.
@@ -181,11 +243,11 @@ fn whole(tensor: FlexTensor) -> FlexTensor {
     }
 }
 
-/// The buffer of a cache tensor, which must have no other owner: a copy made quietly would leave the cache as it was.
-fn in_place(cache: &mut FlexTensor) -> &mut [f32] {
-    cache
+/// The buffer of a tensor that is written in place, which must have no other owner: a copy made quietly would leave it as it was.
+fn in_place(tensor: &mut FlexTensor) -> &mut [f32] {
+    tensor
         .try_storage_mut()
-        .expect("a cache lends its tensors to one kernel at a time")
+        .expect("one kernel at a time owns what it writes in place")
 }
 
 fn dims(tensor: &FlexTensor) -> [usize; 2] {
@@ -197,6 +259,10 @@ fn dims(tensor: &FlexTensor) -> [usize; 2] {
 fn result(shape: [usize; 2], fill: impl FnOnce(&mut [f32])) -> FlexTensor {
     let mut values = vec![0.0; shape[0] * shape[1]];
     fill(&mut values);
+    from_values(values, shape)
+}
+
+fn from_values(values: Vec<f32>, shape: [usize; 2]) -> FlexTensor {
     FlexTensor::new(
         Bytes::from_elems(values),
         Layout::contiguous(Shape::new(shape)),

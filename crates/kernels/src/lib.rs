@@ -31,8 +31,9 @@ pub use error::KernelError;
 pub use loader::{MatrixLoader, WeightMemory};
 pub use matrix::PackedMatrix;
 pub use ops::{
-    AttentionParams, LanguageOps, RopeLayout, RopeParams, attention, embed, linear, rms_norm,
-    rope_append, swiglu,
+    AttentionParams, Fused, HeadNormParams, LanguageOps, LinearOperands, LinearParams, Norm,
+    Operand, RopeLayout, RopeParams, attention, embed, fused_linear, linear, linear_side_by_side,
+    norm_heads, rope_append, swiglu,
 };
 pub use profile::Profile;
 pub use readback::{finish_uploads, read, start_uploads};

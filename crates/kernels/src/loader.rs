@@ -1,6 +1,7 @@
 //! From the blocks of a file, as they arrive, to packed matrices on a device.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use burn::tensor::Device;
 use cinderlm_weights::{PackError, PackedLayout, Packer, RunPacker};
@@ -103,7 +104,23 @@ impl MatrixLoader {
         Ok(Self { layout, target })
     }
 
-    /// Takes the matrix's next bytes, in the blocks of the file.
+    /// The bytes that follow are those of `rows`, of a matrix that is stacked from several of a file. As
+    /// [`Packer::begin`](cinderlm_weights::Packer::begin).
+    ///
+    /// # Errors
+    /// There is no memory to pack them.
+    ///
+    /// # Panics
+    /// The part before is incomplete, there are no such rows, or they start inside a tile of rows.
+    pub fn begin(&mut self, rows: Range<usize>) -> Result<(), PackError> {
+        match &mut self.target {
+            Target::Host(packer, _) => packer.begin(rows),
+            Target::Gpu(packer, _) => packer.begin(rows)?,
+        }
+        Ok(())
+    }
+
+    /// Takes the next bytes of the matrix, or of the part that was begun, in the blocks of the file.
     ///
     /// # Errors
     /// They are more than the matrix holds, or there is no memory to pack them.

@@ -3,9 +3,10 @@
 //! Each is one dispatch on a GPU. Nothing here reads a buffer back or waits.
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::backend::{Backend, Dispatch, backend_extension};
+use burn::backend::{Backend, Dispatch, ExtensionType, backend_extension};
 use burn::tensor::{Int, Tensor};
 use cinderlm_weights::PackedLayout;
+use cinderlm_weights::packed::TILE_ROWS;
 
 use crate::cache::{Buffers, KvCache};
 use crate::{PackedMatrix, Profile, Step};
@@ -28,6 +29,79 @@ pub struct RopeParams {
     pub scale: f32,
     /// Values of a head.
     pub head_dim: usize,
+    /// Query heads of a row.
+    pub n_heads: usize,
+    /// Key-value heads of a row.
+    pub n_kv_heads: usize,
+}
+
+/// A tensor that an operation may be given.
+#[derive(Clone, Debug, ExtensionType)]
+pub enum Operand<B: Backend> {
+    /// It is not.
+    Absent,
+    /// It is.
+    Given(FloatTensor<B>),
+}
+
+impl<B: Backend> Operand<B> {
+    pub(crate) fn get(self) -> Option<FloatTensor<B>> {
+        match self {
+            Self::Absent => None,
+            Self::Given(tensor) => Some(tensor),
+        }
+    }
+}
+
+impl<const D: usize> From<Option<Tensor<D>>> for Operand<Dispatch> {
+    fn from(tensor: Option<Tensor<D>>) -> Self {
+        tensor.map_or(Self::Absent, |tensor| Self::Given(tensor.into_dispatch()))
+    }
+}
+
+/// The tensors of [`fused_linear`].
+#[derive(Clone, Debug, ExtensionType)]
+pub struct LinearOperands<B: Backend> {
+    /// Activations.
+    pub x: FloatTensor<B>,
+    /// Packed weights.
+    pub words: IntTensor<B>,
+    /// Factors of the norm of the activations.
+    #[extension_type]
+    pub norm: Operand<B>,
+    /// Added to the outputs.
+    #[extension_type]
+    pub bias: Operand<B>,
+    /// Added to the result.
+    #[extension_type]
+    pub residual: Operand<B>,
+    /// Where the result is written to, in place of a new tensor.
+    #[extension_type]
+    pub into: Operand<B>,
+}
+
+/// What [`fused_linear`] needs besides its tensors.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct LinearParams {
+    /// Added to the mean square of a norm.
+    pub epsilon: f32,
+    /// Whether the upper half of the outputs gates the lower.
+    pub is_gated: bool,
+    /// Columns of the result.
+    pub width: usize,
+    /// The column of the result that the first output goes to.
+    pub column: usize,
+}
+
+/// What [`norm_heads`] needs besides its tensors.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct HeadNormParams {
+    /// Heads under the first weight.
+    pub n_heads: usize,
+    /// Heads after them under the second weight.
+    pub n_kv_heads: usize,
+    /// Added to the mean square.
+    pub epsilon: f32,
 }
 
 /// What [`attention`] needs besides its tensors.
@@ -56,40 +130,25 @@ pub trait LanguageOps: Backend {
         layout: PackedLayout,
     ) -> FloatTensor<Self>;
 
-    /// See [`rms_norm`].
-    fn rms_norm_rows(
+    /// See [`fused_linear`]. Writes its columns of `into` in place, where that is given.
+    fn packed_linear(
+        #[extension_type] operands: LinearOperands<Self>,
+        layout: PackedLayout,
+        params: LinearParams,
+        profile: Profile,
+    ) -> FloatTensor<Self>;
+
+    /// See [`norm_heads`].
+    fn norm_head_rows(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
-        epsilon: f32,
-        profile: Profile,
-    ) -> FloatTensor<Self>;
-
-    /// See [`linear`].
-    fn packed_linear(
-        x: FloatTensor<Self>,
-        words: IntTensor<Self>,
-        layout: PackedLayout,
-        profile: Profile,
-    ) -> FloatTensor<Self>;
-
-    /// See [`linear`].
-    fn packed_linear_bias(
-        x: FloatTensor<Self>,
-        words: IntTensor<Self>,
-        bias: FloatTensor<Self>,
-        layout: PackedLayout,
-        profile: Profile,
+        kv_weight: FloatTensor<Self>,
+        params: HeadNormParams,
     ) -> FloatTensor<Self>;
 
     /// See [`rope_append`]. Takes the cache's tensors and gives the same buffers back, written in place.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "one dispatch has this many buffers; the macro takes tensors as plain arguments only"
-    )]
     fn rope_append_rows(
-        q: FloatTensor<Self>,
-        k: FloatTensor<Self>,
-        v: FloatTensor<Self>,
+        qkv: FloatTensor<Self>,
         inv_freq: FloatTensor<Self>,
         k_cache: FloatTensor<Self>,
         v_cache: FloatTensor<Self>,
@@ -108,7 +167,7 @@ pub trait LanguageOps: Backend {
     ) -> FloatTensor<Self>;
 
     /// See [`swiglu`].
-    fn silu_gated(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn silu_gated(x: FloatTensor<Self>) -> FloatTensor<Self>;
 
     /// Writes `from`, `[n]`, over the first `n` values of `into`, in place, and gives `into` back.
     fn copy_into_front(from: FloatTensor<Self>, into: FloatTensor<Self>) -> FloatTensor<Self>;
@@ -135,21 +194,27 @@ pub fn embed(table: &PackedMatrix, step: &Step, _profile: Profile) -> Tensor<2> 
     ))
 }
 
-/// Root-mean-square norm of each row: `y = x / sqrt(mean(x^2) + epsilon) * weight` (Zhang and Sennrich, arXiv:1910.07467).
-///
-/// # Shapes
-/// `x` and result `[rows, width]`, `weight` `[width]`.
-///
-/// # Panics
-/// Shapes that do not fit.
-pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, epsilon: f32, profile: Profile) -> Tensor<2> {
-    assert_eq!(x.dims()[1], weight.dims()[0], "one weight per column");
-    Tensor::from_dispatch(Dispatch::rms_norm_rows(
-        x.into_dispatch(),
-        weight.into_dispatch(),
-        epsilon,
-        profile,
-    ))
+/// The root-mean-square norm that a product's activations go through first: `x / sqrt(mean(x^2) + epsilon) * weight` (Zhang and
+/// Sennrich, arXiv:1910.07467).
+#[derive(Clone, Debug)]
+pub struct Norm {
+    /// One factor per column, `[n_cols]`.
+    pub weight: Tensor<1>,
+    /// Added to the mean square.
+    pub epsilon: f32,
+}
+
+/// What is done in the same dispatch as a product with packed weights.
+#[derive(Clone, Debug, Default)]
+pub struct Fused {
+    /// Norm of the activations.
+    pub norm: Option<Norm>,
+    /// Added to each output, `[n_rows]`.
+    pub bias: Option<Tensor<1>>,
+    /// Added to the result, of whose shape it is.
+    pub residual: Option<Tensor<2>>,
+    /// Takes the outputs as two halves and gives `silu(first) * second`, [`swiglu`].
+    pub is_gated: bool,
 }
 
 /// Product with packed weights: `y = x w^T + bias`.
@@ -168,58 +233,179 @@ pub fn linear(
     bias: Option<Tensor<1>>,
     profile: Profile,
 ) -> Tensor<2> {
+    let fused = Fused {
+        bias,
+        ..Fused::default()
+    };
+    fused_linear(x, w, fused, profile)
+}
+
+/// [`linear`] with what comes before and after it: `y = gated(norm(x) w^T + bias) + residual`.
+///
+/// # Shapes
+/// `x` `[rows, n_cols]`, `w` `[n_rows, n_cols]`; result `[rows, n_rows]`, or half as many columns if it is gated.
+///
+/// # Panics
+/// Shapes that do not fit. Halves that are no multiples of 32 cannot be gated.
+pub fn fused_linear(x: Tensor<2>, w: &PackedMatrix, fused: Fused, profile: Profile) -> Tensor<2> {
+    let width = if fused.is_gated {
+        assert!(
+            w.n_rows().is_multiple_of(2 * TILE_ROWS),
+            "halves of {} outputs",
+            w.n_rows()
+        );
+        w.n_rows() / 2
+    } else {
+        w.n_rows()
+    };
+    if let Some(residual) = &fused.residual {
+        assert_eq!(residual.dims(), [x.dims()[0], width], "residual");
+    }
+    linear_into(x, w, fused, None, 0, width, profile)
+}
+
+/// The products of the same activations with several matrices, side by side: `y = [norm(x) w0^T + bias0, norm(x) w1^T + bias1, …]`. One
+/// dispatch each.
+///
+/// # Shapes
+/// `x` `[rows, n_cols]`, each `w` `[n_rows, n_cols]`; result `[rows, sum of n_rows]`.
+///
+/// # Panics
+/// Shapes that do not fit, or no matrix.
+pub fn linear_side_by_side<'a>(
+    x: Tensor<2>,
+    norm: Option<Norm>,
+    parts: impl Iterator<Item = (&'a PackedMatrix, Option<Tensor<1>>)> + Clone,
+    profile: Profile,
+) -> Tensor<2> {
+    let width = parts.clone().map(|(w, _)| w.n_rows()).sum();
+    let mut column = 0;
+    let mut into = None;
+    for (w, bias) in parts {
+        let fused = Fused {
+            norm: norm.clone(),
+            bias,
+            ..Fused::default()
+        };
+        into = Some(linear_into(
+            x.clone(),
+            w,
+            fused,
+            into,
+            column,
+            width,
+            profile,
+        ));
+        column += w.n_rows();
+    }
+    into.expect("a matrix")
+}
+
+/// Writes the columns from `column` on of `into`, or of a new tensor of `width` columns.
+fn linear_into(
+    x: Tensor<2>,
+    w: &PackedMatrix,
+    fused: Fused,
+    into: Option<Tensor<2>>,
+    column: usize,
+    width: usize,
+    profile: Profile,
+) -> Tensor<2> {
+    let Fused {
+        norm,
+        bias,
+        residual,
+        is_gated,
+    } = fused;
     assert_eq!(
         x.dims()[1],
         w.n_cols(),
         "one activation per column of the weights"
     );
-    let (x, words) = (x.into_dispatch(), w.words.clone().into_dispatch());
-    Tensor::from_dispatch(match bias {
-        Some(bias) => {
-            assert_eq!(bias.dims()[0], w.n_rows(), "one bias per output");
-            Dispatch::packed_linear_bias(x, words, bias.into_dispatch(), w.layout, profile)
-        }
-        None => Dispatch::packed_linear(x, words, w.layout, profile),
-    })
+    if let Some(bias) = &bias {
+        assert_eq!(bias.dims()[0], w.n_rows(), "one bias per output");
+    }
+    let epsilon = norm.as_ref().map_or(0.0, |norm| norm.epsilon);
+    if let Some(norm) = &norm {
+        assert_eq!(norm.weight.dims()[0], w.n_cols(), "one weight per column");
+    }
+    let operands = LinearOperands {
+        x: x.into_dispatch(),
+        words: w.words.clone().into_dispatch(),
+        norm: norm.map(|norm| norm.weight).into(),
+        bias: bias.into(),
+        residual: residual.into(),
+        into: into.into(),
+    };
+    Tensor::from_dispatch(Dispatch::packed_linear(
+        operands,
+        w.layout,
+        LinearParams {
+            epsilon,
+            is_gated,
+            width,
+            column,
+        },
+        profile,
+    ))
+}
+
+/// Norm of single heads (Qwen 3), in place when nothing else refers to `x`: of the first `n_heads` of each row under `weight`, of the
+/// `n_kv_heads` after them under `kv_weight`. What else a row has stays.
+///
+/// # Shapes
+/// `x` and result `[rows, width]`, `weight` and `kv_weight` `[head_dim]`.
+///
+/// # Panics
+/// Shapes that do not fit.
+pub fn norm_heads(
+    x: Tensor<2>,
+    weight: Tensor<1>,
+    kv_weight: Tensor<1>,
+    params: HeadNormParams,
+) -> Tensor<2> {
+    let head_dim = weight.dims()[0];
+    assert_eq!(kv_weight.dims()[0], head_dim, "heads of one size");
+    assert!(
+        (params.n_heads + params.n_kv_heads) * head_dim <= x.dims()[1],
+        "{params:?} of {head_dim} values in rows of {}",
+        x.dims()[1]
+    );
+    Tensor::from_dispatch(Dispatch::norm_head_rows(
+        x.into_dispatch(),
+        weight.into_dispatch(),
+        kv_weight.into_dispatch(),
+        params,
+    ))
 }
 
 /// Turns queries and keys by their row's position (Su et al., arXiv:2104.09864), writes each row's key and value to its slot of the
 /// cache, in place, and returns the turned queries.
 ///
 /// Pair `i` of each head turns by `position * inv_freq[i]`, sine and cosine multiplied by `scale`; elements past the
-/// `2 * inv_freq.len()` rotary ones pass through. `q` is overwritten when nothing else refers to it.
+/// `2 * inv_freq.len()` rotary ones pass through.
 ///
 /// # Shapes
-/// `q` and result `[rows, n_heads * head_dim]`; `k` and `v` `[rows, n_kv_heads * head_dim]`; `inv_freq` `[at most head_dim / 2]`.
+/// `qkv` `[rows, (n_heads + 2 * n_kv_heads) * head_dim]`: queries, keys, values; `inv_freq` `[at most head_dim / 2]`; result
+/// `[rows, n_heads * head_dim]`.
 ///
 /// # Panics
 /// Shapes that do not fit, or a cache without blocks.
-#[allow(
-    clippy::too_many_arguments,
-    reason = "the operands of one fused dispatch"
-)]
 pub fn rope_append(
-    q: Tensor<2>,
-    k: Tensor<2>,
-    v: Tensor<2>,
+    qkv: Tensor<2>,
     inv_freq: Tensor<1>,
     cache: &mut KvCache,
     step: &Step,
     layout: RopeLayout,
     scale: f32,
-    _profile: Profile,
 ) -> Tensor<2> {
-    let (n_rows, head_dim, width) = (step.n_rows, cache.layout().head_dim, cache.layout().width());
+    let (head_dim, n_kv_heads) = (cache.layout().head_dim, cache.layout().n_kv_heads);
+    let [n_rows, width] = qkv.dims();
+    let q_width = width.checked_sub(2 * cache.layout().width());
     assert!(
-        q.dims()[0] == n_rows && q.dims()[1].is_multiple_of(head_dim),
-        "queries {:?}",
-        q.dims()
-    );
-    assert!(
-        k.dims() == [n_rows, width] && v.dims() == [n_rows, width],
-        "keys {:?}, values {:?}",
-        k.dims(),
-        v.dims()
+        n_rows == step.n_rows && q_width.is_some_and(|width| width.is_multiple_of(head_dim)),
+        "queries, keys and values {:?}",
+        qkv.dims()
     );
     assert!(
         2 * inv_freq.dims()[0] <= head_dim,
@@ -231,9 +417,7 @@ pub fn rope_append(
         v: v_cache,
     } = cache.take_buffers();
     let (q, k_cache, v_cache) = Dispatch::rope_append_rows(
-        q.into_dispatch(),
-        k.into_dispatch(),
-        v.into_dispatch(),
+        qkv.into_dispatch(),
         inv_freq.into_dispatch(),
         k_cache.into_dispatch(),
         v_cache.into_dispatch(),
@@ -242,6 +426,8 @@ pub fn rope_append(
             layout,
             scale,
             head_dim,
+            n_heads: width / head_dim - 2 * n_kv_heads,
+            n_kv_heads,
         },
     );
     cache.put_buffers(Buffers {
@@ -298,19 +484,21 @@ pub fn attention(
     ))
 }
 
-/// The gate of SwiGLU (Shazeer, arXiv:2002.05202): `y = silu(gate) * up`, `silu(x) = x / (1 + exp(-x))`.
+/// The gate of SwiGLU (Shazeer, arXiv:2002.05202): `y = silu(gate) * up`, `silu(x) = x / (1 + exp(-x))`, the gate being the first half
+/// of each row.
 ///
 /// # Shapes
-/// All `[rows, width]`.
+/// `x` `[rows, 2 * width]`, result `[rows, width]`.
 ///
 /// # Panics
-/// Shapes that differ.
-pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
-    assert_eq!(gate.dims(), up.dims(), "gate and up");
-    Tensor::from_dispatch(Dispatch::silu_gated(
-        gate.into_dispatch(),
-        up.into_dispatch(),
-    ))
+/// Rows without halves.
+pub fn swiglu(x: Tensor<2>) -> Tensor<2> {
+    assert!(
+        x.dims()[1].is_multiple_of(2),
+        "gate and up in {:?}",
+        x.dims()
+    );
+    Tensor::from_dispatch(Dispatch::silu_gated(x.into_dispatch()))
 }
 
 /// Overwrites the front of `into` with `from`, in place.

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, DeviceKind, Tensor};
 use cinderlm_kernels::{
-    KvCache, KvLayout, PackedMatrix, Profile, RopeLayout, Step, StepRow, gpu_bytes_in_use,
+    KvCache, KvLayout, PackedMatrix, RopeLayout, Step, StepRow, gpu_bytes_in_use,
     gpu_bytes_reserved, memory_cleanup, rope_append, weight_vector,
 };
 use cinderlm_weights::{BlockType, Interleave, PackedFormat, PackedLayout, PackedTensor};
@@ -22,20 +22,10 @@ fn append(cache: &mut KvCache, slot: u32, device: &Device) {
         slot,
         table: Step::table_offset(1, 0),
     };
-    let x = || Tensor::<2>::ones([1, 64], device);
+    let qkv = Tensor::<2>::ones([1, 192], device);
     let inv_freq = weight_vector(vec![1.0; 32], device).expect("small");
     let step = Step::new(&[row], &[0], device);
-    rope_append(
-        x(),
-        x(),
-        x(),
-        inv_freq,
-        cache,
-        &step,
-        RopeLayout::Halves,
-        1.0,
-        Profile::software(),
-    );
+    rope_append(qkv, inv_freq, cache, &step, RopeLayout::Halves, 1.0);
 }
 
 #[test]

@@ -1,28 +1,34 @@
-//! Product with packed weights, `y = x w^T + bias`.
+//! Product with packed weights and what stands around it, `y = gated(norm(x) w^T + bias) + residual`.
 //!
 //! - `x`: `[rows, n_cols]` f32, read as vectors of 4
 //! - `w`: packed `[n_rows, n_cols]` in tiles of 32 rows
-//! - `y`: `[rows, n_rows]` f32
+//! - `norm`: `[n_cols]` f32, the factors of a root-mean-square norm of `x`; `bias`: `[n_rows]` f32; `residual`: as `y`
+//! - `y`: `[rows, width]` f32, of which `n_rows` columns (half as many if the outputs are gated) are written
 //!
 //! An invocation forms `tiles_per_unit` outputs, 32 apart, of `rows_per_unit` rows: each weight it unpacks serves all its rows and each
 //! activation it reads all its outputs. Its 32 neighbours along x have the neighbouring outputs, so that they read neighbouring words.
 //! Along y, `lanes` invocations share outputs: lane `l` takes the blocks `l, l + lanes, …` of 32 columns, and the partial sums meet in
 //! shared memory behind one barrier.
 //!
+//! The norm costs no dispatch of its own: `sum(w x norm) / rms(x)` is the product with the normed row, and whoever adds up products reads all
+//! of `x` for its squares. Gated outputs lie half a matrix apart; an invocation forms both of a pair.
+//!
 //! A row's sums are formed in the same order wherever it stands and however many rows there are, so that a token's logits do not depend
 //! on what is batched with it.
 
-use burn_cubecl::tensor::CubeTensor;
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::{CubeBackend, tensor::CubeTensor};
 use cinderlm_weights::packed::{BLOCK, TILE_ROWS};
 use cinderlm_weights::{PackedFormat, PackedLayout};
 use cubecl::prelude::*;
 
+use super::swiglu::gated;
 use super::unpack::{
     PackedRow, PackedShape, QUAD, Scale, has_scale_per_block, packed_row, packed_shape, quad_value,
     read_quad, read_scale,
 };
 use super::{grid_index, lane_of, output, spread};
-use crate::Profile;
+use crate::{LinearOperands, LinearParams, Profile};
 
 /// What the kernel is compiled for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -30,7 +36,10 @@ struct LinearSpec {
     format: PackedFormat,
     lanes: usize,
     rows_per_unit: usize,
+    /// Outputs that an invocation forms; of gated ones the first half and the second.
     tiles_per_unit: usize,
+    has_norm: bool,
+    is_gated: bool,
 }
 
 impl LinearSpec {
@@ -39,43 +48,93 @@ impl LinearSpec {
     fn is_unrolled(&self) -> bool {
         self.rows_per_unit * self.tiles_per_unit == 1
     }
+
+    /// Bytes of shared memory that a workgroup takes.
+    fn shared_bytes(&self) -> usize {
+        if self.lanes == 1 {
+            return 0;
+        }
+        let squares = if self.has_norm { QUAD } else { 0 };
+        self.lanes * self.rows_per_unit * (self.tiles_per_unit * TILE_ROWS + squares) * 4
+    }
+
+    /// Columns of the result that an invocation writes.
+    fn tiles_out(&self) -> usize {
+        if self.is_gated {
+            self.tiles_per_unit / 2
+        } else {
+            self.tiles_per_unit
+        }
+    }
 }
 
+/// Writes the columns from `params.column` on of `into`, or of a new tensor.
 pub(super) fn launch(
-    x: CubeTensor,
-    words: CubeTensor,
-    bias: Option<CubeTensor>,
+    operands: LinearOperands<CubeBackend>,
     layout: PackedLayout,
+    params: LinearParams,
     profile: Profile,
 ) -> CubeTensor {
+    let LinearOperands {
+        x,
+        words,
+        norm,
+        bias,
+        residual,
+        into,
+    } = operands;
+    let x = into_contiguous(x);
+    let [norm, bias, residual] =
+        [norm, bias, residual].map(|operand| operand.get().map(into_contiguous));
     let n_x = x.meta.shape()[0];
-    let y = output([n_x, layout.n_rows], &x);
-    let spec = LinearSpec {
+    let y = into
+        .get()
+        .unwrap_or_else(|| output([n_x, params.width], &x));
+    let client = x.client.clone();
+    let tiles = profile.linear_tiles;
+    let mut spec = LinearSpec {
         format: layout.format,
         lanes: profile.linear_lanes,
         // A software adapter runs masked rows too: a single row must not pay for a tile of them.
         rows_per_unit: profile.linear_rows.min(n_x.next_power_of_two()),
-        tiles_per_unit: profile.linear_tiles,
+        tiles_per_unit: if params.is_gated { tiles.max(2) } else { tiles },
+        has_norm: norm.is_some(),
+        is_gated: params.is_gated,
     };
+    let max_shared_bytes = client.properties().hardware.max_shared_memory_size;
+    while spec.shared_bytes() > max_shared_bytes && spec.rows_per_unit > 1 {
+        spec.rows_per_unit /= 2;
+    }
     let (count_y, count_z) = spread(n_x.div_ceil(spec.rows_per_unit));
-    let n_tiles = layout.n_rows.div_ceil(TILE_ROWS);
-    let client = x.client.clone();
-    // SAFETY: the layout was checked against the words when the matrix was made, its padded rows cover the grid along x, and rows of
-    // `x` and `y` are guarded in the kernel.
+    let n_out = if params.is_gated {
+        layout.n_rows / 2
+    } else {
+        layout.n_rows
+    };
+    // SAFETY: the layout was checked against the words when the matrix was made, its padded rows cover the grid along x, rows of `x` and `y`
+    // are guarded in the kernel, and the caller has checked the shapes of the others.
     unsafe {
         linear::launch_unchecked(
             &client,
             CubeCount::Static(
-                n_tiles.div_ceil(spec.tiles_per_unit) as u32,
+                n_out.div_ceil(TILE_ROWS).div_ceil(spec.tiles_out()) as u32,
                 count_y,
                 count_z,
             ),
             CubeDim::new_2d(TILE_ROWS as u32, spec.lanes as u32),
             x.into_buffer_arg(),
             words.into_buffer_arg(),
+            norm.map(CubeTensor::into_buffer_arg).into(),
             bias.map(CubeTensor::into_buffer_arg).into(),
+            residual.map(CubeTensor::into_buffer_arg).into(),
             y.clone().into_buffer_arg(),
-            n_x as u32,
+            OutputPlaceLaunch::new(
+                n_x as u32,
+                n_out as u32,
+                params.width as u32,
+                params.column as u32,
+            ),
+            params.epsilon,
             packed_shape(&layout),
             spec,
         );
@@ -83,24 +142,45 @@ pub(super) fn launch(
     y
 }
 
+/// Where the results go.
+#[derive(CubeType, CubeLaunch)]
+struct OutputPlace {
+    /// Rows of `x` and `y`.
+    n_x: u32,
+    /// Columns that are written.
+    n_out: u32,
+    /// Columns of `y`.
+    width: u32,
+    /// The first that is written.
+    column: u32,
+}
+
 #[cube(launch_unchecked)]
+#[allow(
+    clippy::too_many_arguments,
+    reason = "the operands of one fused dispatch"
+)]
 fn linear(
     x: &[Vector<f32, Const<4>>],
     words: &[u32],
+    norm: ComptimeOption<&[Vector<f32, Const<4>>]>,
     bias: ComptimeOption<&[f32]>,
+    residual: ComptimeOption<&[f32]>,
     y: &mut [f32],
-    n_x: u32,
+    place: OutputPlace,
+    epsilon: f32,
     shape: PackedShape,
     #[comptime] spec: LinearSpec,
 ) {
     let (lanes, rows, tiles) = comptime!((spec.lanes, spec.rows_per_unit, spec.tiles_per_unit));
+    let tiles_out = comptime!(spec.tiles_out());
     let format = comptime!(spec.format);
-    let (n_rows, n_blocks) = (shape.n_rows as usize, shape.n_blocks as usize);
+    let n_blocks = shape.n_blocks as usize;
+    let (n_out, n_x) = (place.n_out as usize, place.n_x as usize);
     let unit = UNIT_POS_X as usize;
     let lane = lane_of(UNIT_POS_Y, lanes);
-    let first_tile = CUBE_POS_X as usize * tiles;
+    let first_tile = CUBE_POS_X as usize * tiles_out;
     let first_row = grid_index() * rows;
-    let n_x = n_x as usize;
 
     // Rows and tiles past the last repeat it, which costs less than asking in the loop, and are not written.
     let mut starts = Sequence::<usize>::new();
@@ -111,13 +191,23 @@ fn linear(
     let mut weights = Sequence::<PackedRow>::new();
     #[unroll]
     for t in 0..tiles {
-        let tile = min(first_tile + t, (n_rows - 1) / TILE_ROWS);
-        weights.push(packed_row(tile * TILE_ROWS + unit, &shape));
+        // The second half of gated outputs begins with a tile.
+        let tile = min(
+            first_tile + comptime!(t % tiles_out),
+            (n_out - 1) / TILE_ROWS,
+        );
+        let row = comptime!(t / tiles_out) * n_out + tile * TILE_ROWS + unit;
+        weights.push(packed_row(row, &shape));
     }
     let mut sums = Array::<f32>::new(comptime!(rows * tiles));
     #[unroll]
     for i in 0..comptime!(rows * tiles) {
         sums[i] = f32::new(0.0);
+    }
+    let mut squares = Array::<Vector<f32, Const<4>>>::new(rows);
+    #[unroll]
+    for m in 0..rows {
+        squares[m] = Vector::new(0.0);
     }
     for block in range_stepped(lane, n_blocks, lanes) {
         let mut block_scales = Sequence::<Scale>::new();
@@ -148,7 +238,14 @@ fn linear(
                 let mut xs = Sequence::<Vector<f32, Const<4>>>::new();
                 #[unroll]
                 for m in 0..rows {
-                    xs.push(x[*starts.index(m) + block * comptime!(BLOCK / QUAD) + quad]);
+                    let values = x[*starts.index(m) + block * comptime!(BLOCK / QUAD) + quad];
+                    if comptime!(spec.has_norm) {
+                        squares[m] += values * values;
+                        let norm = norm.unwrap();
+                        xs.push(values * norm[block * comptime!(BLOCK / QUAD) + quad]);
+                    } else {
+                        xs.push(values);
+                    }
                 }
                 #[unroll]
                 for t in 0..tiles {
@@ -169,35 +266,135 @@ fn linear(
         }
     }
 
-    #[unroll]
-    for t in 0..tiles {
-        let out = (first_tile + t) * TILE_ROWS + unit;
-        let bias: ComptimeOption<f32> = bias.map(|bias| bias[min(out, n_rows - 1)]);
-        let bias = bias.unwrap_or_else(|| f32::new(0.0));
-        if comptime!(lanes == 1) {
+    if comptime!(lanes == 1) {
+        #[unroll]
+        for m in 0..rows {
             #[unroll]
-            for m in 0..rows {
-                if first_row + m < n_x && out < n_rows {
-                    y[(first_row + m) * n_rows + out] = sums[t * rows + m] + bias;
+            for t in 0..tiles_out {
+                let mut up = f32::new(0.0);
+                if comptime!(spec.is_gated) {
+                    up = sums[(t + tiles_out) * rows + m];
+                }
+                let out = (first_tile + t) * TILE_ROWS + unit;
+                if first_row + m < n_x && out < n_out {
+                    let factor = norm_factor(squares[m], epsilon, &shape, spec);
+                    let value = finished(sums[t * rows + m], up, factor, &bias, out, n_out, spec);
+                    write(value, first_row + m, out, &residual, y, &place);
                 }
             }
-        } else {
-            let mut partial = Shared::<[f32]>::new_slice(comptime!(rows * lanes * TILE_ROWS));
-            #[unroll]
-            for m in 0..rows {
-                partial[(m * lanes + lane) * TILE_ROWS + unit] = sums[t * rows + m];
+        }
+    } else {
+        let mut partial = Shared::<[f32]>::new_slice(comptime!(tiles * rows * lanes * TILE_ROWS));
+        #[unroll]
+        for i in 0..comptime!(tiles * rows) {
+            partial[(i * lanes + lane) * TILE_ROWS + unit] = sums[i];
+        }
+        let mut partial_squares =
+            Shared::<[Vector<f32, Const<4>>]>::new_slice(comptime!(if spec.has_norm {
+                rows * lanes
+            } else {
+                1
+            }));
+        if comptime!(spec.has_norm) {
+            if unit == 0 {
+                #[unroll]
+                for m in 0..rows {
+                    partial_squares[m * lanes + lane] = squares[m];
+                }
             }
-            sync_cube();
-            for m in range_stepped(lane, rows, lanes) {
-                if first_row + m < n_x && out < n_rows {
-                    let mut sum = f32::new(0.0);
-                    #[unroll]
-                    for l in 0..lanes {
-                        sum += partial[(m * lanes + l) * TILE_ROWS + unit];
+        }
+        sync_cube();
+        for m in range_stepped(lane, rows, lanes) {
+            #[unroll]
+            for t in 0..tiles_out {
+                let mut up = f32::new(0.0);
+                if comptime!(spec.is_gated) {
+                    up = lane_sum(&partial, (t + tiles_out) * rows + m, unit, lanes);
+                }
+                let out = (first_tile + t) * TILE_ROWS + unit;
+                if first_row + m < n_x && out < n_out {
+                    let mut square = Vector::<f32, Const<4>>::new(0.0);
+                    if comptime!(spec.has_norm) {
+                        #[unroll]
+                        for l in 0..lanes {
+                            square += partial_squares[m * lanes + l];
+                        }
                     }
-                    y[(first_row + m) * n_rows + out] = sum + bias;
+                    let factor = norm_factor(square, epsilon, &shape, spec);
+                    let sum = lane_sum(&partial, t * rows + m, unit, lanes);
+                    let value = finished(sum, up, factor, &bias, out, n_out, spec);
+                    write(value, first_row + m, out, &residual, y, &place);
                 }
             }
         }
     }
+}
+
+/// Sum `i` of an invocation and its neighbours in the other lanes, lane by lane.
+#[cube]
+fn lane_sum(partial: &Shared<[f32]>, i: usize, unit: usize, #[comptime] lanes: usize) -> f32 {
+    let mut sum = f32::new(0.0);
+    #[unroll]
+    for l in 0..lanes {
+        sum += partial[(i * lanes + l) * TILE_ROWS + unit];
+    }
+    sum
+}
+
+/// What a norm multiplies a row by, from the sum of its squares.
+#[cube]
+fn norm_factor(
+    squares: Vector<f32, Const<4>>,
+    epsilon: f32,
+    shape: &PackedShape,
+    #[comptime] spec: LinearSpec,
+) -> f32 {
+    if comptime!(spec.has_norm) {
+        let sum = (squares.extract(0usize) + squares.extract(1usize))
+            + (squares.extract(2usize) + squares.extract(3usize));
+        let n_cols = f32::cast_from(shape.n_blocks) * comptime!(BLOCK as f32);
+        1.0 / (sum / n_cols + epsilon).sqrt()
+    } else {
+        f32::new(1.0)
+    }
+}
+
+/// An output from its sum of products, or from two if it is gated.
+#[cube]
+fn finished(
+    sum: f32,
+    up: f32,
+    factor: f32,
+    bias: &ComptimeOption<&[f32]>,
+    out: usize,
+    n_out: usize,
+    #[comptime] spec: LinearSpec,
+) -> f32 {
+    let value = with_bias(sum * factor, bias, out);
+    if comptime!(spec.is_gated) {
+        gated(value, with_bias(up * factor, bias, n_out + out))
+    } else {
+        value
+    }
+}
+
+#[cube]
+fn with_bias(value: f32, bias: &ComptimeOption<&[f32]>, out: usize) -> f32 {
+    let bias: ComptimeOption<f32> = bias.map(|bias| bias[out]);
+    value + bias.unwrap_or_else(|| f32::new(0.0))
+}
+
+/// Adds the residual to a result and writes it.
+#[cube]
+fn write(
+    value: f32,
+    row: usize,
+    out: usize,
+    residual: &ComptimeOption<&[f32]>,
+    y: &mut [f32],
+    place: &OutputPlace,
+) {
+    let at = row * place.width as usize + place.column as usize + out;
+    let residual: ComptimeOption<f32> = residual.map(|residual| residual[at]);
+    y[at] = value + residual.unwrap_or_else(|| f32::new(0.0));
 }

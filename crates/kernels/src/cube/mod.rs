@@ -8,9 +8,9 @@
 
 mod attention;
 mod embed;
+mod head_norm;
 mod kv_copy;
 mod linear;
-mod rms_norm;
 mod rope_append;
 mod swiglu;
 mod trigonometry;
@@ -22,7 +22,9 @@ use burn_cubecl::{CubeBackend, tensor::CubeTensor};
 use cinderlm_weights::PackedLayout;
 use cubecl::prelude::*;
 
-use crate::{AttentionParams, LanguageOps, Profile, RopeParams};
+use crate::{
+    AttentionParams, HeadNormParams, LanguageOps, LinearOperands, LinearParams, Profile, RopeParams,
+};
 
 impl LanguageOps for CubeBackend {
     fn embed_tokens(
@@ -34,65 +36,49 @@ impl LanguageOps for CubeBackend {
         embed::launch(words, step, n_rows, layout)
     }
 
-    fn rms_norm_rows(
+    fn packed_linear(
+        operands: LinearOperands<Self>,
+        layout: PackedLayout,
+        params: LinearParams,
+        profile: Profile,
+    ) -> CubeTensor {
+        linear::launch(operands, layout, params, profile)
+    }
+
+    fn norm_head_rows(
         x: CubeTensor,
         weight: CubeTensor,
-        epsilon: f32,
-        profile: Profile,
+        kv_weight: CubeTensor,
+        params: HeadNormParams,
     ) -> CubeTensor {
-        rms_norm::launch(
-            into_contiguous(x),
+        let x = into_contiguous(x);
+        // Heads are normed in place, so others must not see the buffer.
+        let x = if x.can_mut() { x } else { x.copy() };
+        head_norm::launch(
+            &x,
             into_contiguous(weight),
-            epsilon,
-            profile,
-        )
-    }
-
-    fn packed_linear(
-        x: CubeTensor,
-        words: CubeTensor,
-        layout: PackedLayout,
-        profile: Profile,
-    ) -> CubeTensor {
-        linear::launch(into_contiguous(x), words, None, layout, profile)
-    }
-
-    fn packed_linear_bias(
-        x: CubeTensor,
-        words: CubeTensor,
-        bias: CubeTensor,
-        layout: PackedLayout,
-        profile: Profile,
-    ) -> CubeTensor {
-        linear::launch(
-            into_contiguous(x),
-            words,
-            Some(into_contiguous(bias)),
-            layout,
-            profile,
-        )
+            into_contiguous(kv_weight),
+            params,
+        );
+        x
     }
 
     fn rope_append_rows(
-        q: CubeTensor,
-        k: CubeTensor,
-        v: CubeTensor,
+        qkv: CubeTensor,
         inv_freq: CubeTensor,
         k_cache: CubeTensor,
         v_cache: CubeTensor,
         step: CubeTensor,
         params: RopeParams,
     ) -> (CubeTensor, CubeTensor, CubeTensor) {
-        let q = into_contiguous(q);
-        // The queries are turned in place, so others must not see the buffer.
-        let q = if q.can_mut() { q } else { q.copy() };
-        let inputs = [
-            into_contiguous(k),
-            into_contiguous(v),
+        let q = rope_append::launch(
+            into_contiguous(qkv),
             into_contiguous(inv_freq),
+            &k_cache,
+            &v_cache,
             step,
-        ];
-        rope_append::launch(&q, inputs, &k_cache, &v_cache, params);
+            params,
+        );
         (q, k_cache, v_cache)
     }
 
@@ -107,8 +93,8 @@ impl LanguageOps for CubeBackend {
         attention::launch(into_contiguous(q), k_cache, v_cache, step, params, profile)
     }
 
-    fn silu_gated(gate: CubeTensor, up: CubeTensor) -> CubeTensor {
-        swiglu::launch(into_contiguous(gate), into_contiguous(up))
+    fn silu_gated(x: CubeTensor) -> CubeTensor {
+        swiglu::launch(into_contiguous(x))
     }
 
     fn copy_into_front(from: CubeTensor, into: CubeTensor) -> CubeTensor {

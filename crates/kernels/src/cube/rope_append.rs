@@ -1,7 +1,7 @@
 //! Rotary embedding of queries and keys, and the writing of keys and values to the cache: one dispatch for all three.
 //!
-//! - `q`: `[rows, n_heads * head_dim]` f32, turned in place
-//! - `k`, `v`: `[rows, n_kv_heads * head_dim]` f32
+//! - `qkv`: `[rows, (n_heads + 2 * n_kv_heads) * head_dim]` f32: queries, keys, values
+//! - `q`: `[rows, n_heads * head_dim]` f32, the turned queries
 //! - `inv_freq`: `[rotary / 2]` f32
 //! - `k_cache`, `v_cache`: `[slots, n_kv_heads * head_dim]` f32, written in place
 //!
@@ -11,8 +11,8 @@
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::plain_grid;
 use super::trigonometry::sin_cos;
+use super::{output, plain_grid};
 use crate::step::ROW_WORDS;
 use crate::{RopeLayout, RopeParams};
 
@@ -34,23 +34,31 @@ impl RopeSpec {
     }
 }
 
-/// `inputs` are `[k, v, inv_freq, step]`.
 pub(super) fn launch(
-    q: &CubeTensor,
-    inputs: [CubeTensor; 4],
+    qkv: CubeTensor,
+    inv_freq: CubeTensor,
     k_cache: &CubeTensor,
     v_cache: &CubeTensor,
+    step: CubeTensor,
     params: RopeParams,
-) {
-    let [k, v, inv_freq, step] = inputs;
+) -> CubeTensor {
+    let RopeParams {
+        layout,
+        scale,
+        head_dim,
+        n_heads,
+        n_kv_heads,
+    } = params;
     let spec = RopeSpec {
-        layout: params.layout,
-        head_dim: params.head_dim,
+        layout,
+        head_dim,
         rotary: 2 * inv_freq.meta.shape()[0],
-        q_width: q.meta.shape()[1],
-        kv_width: k.meta.shape()[1],
+        q_width: n_heads * head_dim,
+        kv_width: n_kv_heads * head_dim,
     };
-    let n_units = q.meta.shape()[0] * spec.pairs();
+    let n_rows = qkv.meta.shape()[0];
+    let q = output([n_rows, spec.q_width], &qkv);
+    let n_units = n_rows * spec.pairs();
     let (count, dim) = plain_grid(n_units);
     // SAFETY: units past `n_units` return, shapes were checked by the caller, and slots are vouched for by the caller of `Step::new`.
     unsafe {
@@ -58,18 +66,18 @@ pub(super) fn launch(
             &q.client,
             count,
             dim,
-            q.clone().into_buffer_arg(),
-            k.into_buffer_arg(),
-            v.into_buffer_arg(),
+            qkv.into_buffer_arg(),
             inv_freq.into_buffer_arg(),
+            q.clone().into_buffer_arg(),
             k_cache.clone().into_buffer_arg(),
             v_cache.clone().into_buffer_arg(),
             step.into_buffer_arg(),
             n_units as u32,
-            params.scale,
+            scale,
             spec,
         );
     }
+    q
 }
 
 #[cube(launch_unchecked)]
@@ -78,10 +86,9 @@ pub(super) fn launch(
     reason = "the operands of one fused dispatch"
 )]
 fn rope_append(
-    q: &mut [f32],
-    k: &[f32],
-    v: &[f32],
+    qkv: &[f32],
     inv_freq: &[f32],
+    q: &mut [f32],
     k_cache: &mut [f32],
     v_cache: &mut [f32],
     step: &[u32],
@@ -97,39 +104,24 @@ fn rope_append(
         let pair = ABSOLUTE_POS % row_pairs;
         let position = step[row * ROW_WORDS + 1];
         let slot = step[row * ROW_WORDS + 2] as usize * kv_width;
-        if pair < q_pairs {
+        let start = row * comptime!(q_width + 2 * kv_width);
+        if pair < q_pairs + kv_pairs {
+            // Keys are turned as queries are; only where they go differs.
             let (a, b) = pair_places(pair, spec);
-            let start = row * q_width;
-            let (x, y) = turned(
-                q[start + a],
-                q[start + b],
-                inv_freq,
-                pair,
-                position,
-                scale,
-                spec,
-            );
-            q[start + a] = x;
-            q[start + b] = y;
-        } else if pair < q_pairs + kv_pairs {
-            let pair = pair - q_pairs;
-            let (a, b) = pair_places(pair, spec);
-            let start = row * kv_width;
-            let (x, y) = turned(
-                k[start + a],
-                k[start + b],
-                inv_freq,
-                pair,
-                position,
-                scale,
-                spec,
-            );
-            k_cache[slot + a] = x;
-            k_cache[slot + b] = y;
+            let (x, y) = (qkv[start + a], qkv[start + b]);
+            let (x, y) = turned(x, y, inv_freq, pair, position, scale, spec);
+            if pair < q_pairs {
+                q[row * q_width + a] = x;
+                q[row * q_width + b] = y;
+            } else {
+                k_cache[slot + a - q_width] = x;
+                k_cache[slot + b - q_width] = y;
+            }
         } else {
             let first = 2 * (pair - q_pairs - kv_pairs);
-            v_cache[slot + first] = v[row * kv_width + first];
-            v_cache[slot + first + 1] = v[row * kv_width + first + 1];
+            let from = start + q_width + kv_width + first;
+            v_cache[slot + first] = qkv[from];
+            v_cache[slot + first + 1] = qkv[from + 1];
         }
     }
 }

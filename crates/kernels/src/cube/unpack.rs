@@ -11,8 +11,6 @@ use cubecl::prelude::*;
 /// matrices of a format: compiling one takes a good part of a second in a browser.
 #[derive(CubeType, CubeLaunch)]
 pub(super) struct PackedShape {
-    /// Outputs of a linear layer.
-    pub(super) n_rows: u32,
     /// Blocks of 32 values in a row.
     pub(super) n_blocks: u32,
     low_words: u32,
@@ -28,7 +26,6 @@ pub(super) struct PackedShape {
 pub(super) fn packed_shape(layout: &PackedLayout) -> PackedShapeLaunch {
     let (format, n_cols) = (layout.format, layout.n_cols);
     PackedShapeLaunch::new(
-        layout.n_rows as u32,
         (n_cols / BLOCK) as u32,
         format.low_words_per_row(n_cols) as u32,
         format.high_words_per_row(n_cols) as u32,

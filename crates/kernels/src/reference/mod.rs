@@ -16,7 +16,7 @@ pub fn embed(table: &PackedTensor, rows: &[StepRow]) -> Vec<f32> {
         .collect()
 }
 
-/// See [`crate::rms_norm`]. Sums are f64.
+/// See [`crate::Norm`]. Sums are f64.
 pub fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32) -> Vec<f32> {
     let norm = |row: &[f32]| {
         let mean = row
@@ -140,13 +140,15 @@ pub fn attention(
     y
 }
 
-/// See [`crate::swiglu`].
-pub fn swiglu(gate: &[f32], up: &[f32]) -> Vec<f32> {
+/// See [`crate::swiglu`]: rows of a gate and what it gates, `width` values each.
+pub fn swiglu(x: &[f32], width: usize) -> Vec<f32> {
     let gated = |(&gate, &up): (&f32, &f32)| {
         let gate = f64::from(gate);
         (gate / (1.0 + (-gate).exp()) * f64::from(up)) as f32
     };
-    gate.iter().zip(up).map(gated).collect()
+    x.chunks_exact(2 * width)
+        .flat_map(|row| row[..width].iter().zip(&row[width..]).map(gated))
+        .collect()
 }
 
 fn dequantized(tensor: &PackedTensor, row: usize) -> Vec<f32> {

@@ -30,11 +30,17 @@ pub enum Case {
         /// Type of the table.
         block_type: BlockType,
     },
-    /// A norm of several rows.
-    RmsNorm {
-        /// Values in a row.
-        width: usize,
+    /// A product with a norm before it, and with a residual, a gate or another matrix's outputs after it.
+    Fused {
+        /// Type of the weights.
+        block_type: BlockType,
+        /// Outputs.
+        n_rows: usize,
+        /// Inputs.
+        n_cols: usize,
     },
+    /// Norms of single heads.
+    HeadNorm,
     /// Turning and writing to the cache.
     Rope {
         /// Which elements turn together.
@@ -103,7 +109,19 @@ pub fn cases() -> Vec<Case> {
         [BlockType::Q4_1, BlockType::Q6K, BlockType::F16]
             .map(|block_type| Case::LinearAlone { block_type }),
     );
-    cases.extend([1, 7, 64, 576].map(|width| Case::RmsNorm { width }));
+    for (block_type, n_rows, n_cols) in [
+        (BlockType::Q4_1, 192, 96),
+        (BlockType::Q8_0, 64, 576),
+        (BlockType::Q6K, 320, 256),
+        (BlockType::F16, 128, 64),
+    ] {
+        cases.push(Case::Fused {
+            block_type,
+            n_rows,
+            n_cols,
+        });
+    }
+    cases.push(Case::HeadNorm);
     for layout in [RopeLayout::Interleaved, RopeLayout::Halves] {
         cases.push(Case::Rope {
             layout,
@@ -145,12 +163,17 @@ impl Case {
                 run::linear_alone(block_type, device, profile).await
             }
             Self::Embed { block_type } => run::embed(block_type, device, profile).await,
-            Self::RmsNorm { width } => run::rms_norm(width, device, profile).await,
+            Self::Fused {
+                block_type,
+                n_rows,
+                n_cols,
+            } => run::fused(block_type, n_rows, n_cols, device, profile).await,
+            Self::HeadNorm => run::head_norm(device).await,
             Self::Rope {
                 layout,
                 rotary,
                 scale,
-            } => run::rope(layout, rotary, scale, device, profile).await,
+            } => run::rope(layout, rotary, scale, device).await,
             Self::Attention {
                 n_heads,
                 n_kv_heads,

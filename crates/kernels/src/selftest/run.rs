@@ -1,14 +1,14 @@
 //! How each case runs.
 
 use burn::tensor::Device;
-use cinderlm_weights::{BlockType, PackedTensor};
+use cinderlm_weights::{BlockType, PackedLayout, PackedTensor};
 
 use super::SelftestError;
 use super::compare::{compare, interleaved, is_cpu, matrix, read, vector};
 use crate::cpu::selftest::Noise;
 use crate::{
-    AttentionParams, KvCache, KvLayout, PackedMatrix, Profile, RopeLayout, RopeParams, Step,
-    StepRow, reference,
+    AttentionParams, Fused, HeadNormParams, KvCache, KvLayout, PackedMatrix, Profile, RopeLayout,
+    RopeParams, Step, StepRow, reference,
 };
 
 /// Numbers of rows that leave tiles of rows whole, partly filled and empty.
@@ -19,6 +19,57 @@ fn on_device(tensor: &PackedTensor, device: &Device) -> Result<PackedMatrix, Sel
         interleaved(tensor, PackedMatrix::interleave_for(device)),
         device,
     )?)
+}
+
+/// How large the weights of each output are, which decides how far off its products may be.
+struct Sizes {
+    /// Largest weight and sum of weights, in absolute terms, of each output.
+    outputs: Vec<(f32, f32)>,
+    n_cols: usize,
+    /// Whether activations are rounded.
+    is_rounded: bool,
+}
+
+impl Sizes {
+    fn new(weights: &PackedTensor, device: &Device) -> Self {
+        let PackedLayout {
+            n_rows,
+            n_cols,
+            format,
+            ..
+        } = weights.layout;
+        let mut values = vec![0.0; n_cols];
+        let sizes = |row| {
+            weights.dequantize_row(row, &mut values);
+            values
+                .iter()
+                .fold((0.0, 0.0), |(largest, sum): (f32, f32), value| {
+                    (largest.max(value.abs()), sum + value.abs())
+                })
+        };
+        Self {
+            outputs: (0..n_rows).map(sizes).collect(),
+            n_cols,
+            is_rounded: is_cpu(device) && !format.block_type.is_float(),
+        }
+    }
+
+    /// Of value `index` of the product with `x`.
+    fn tolerance(&self, x: &[f32], index: usize) -> f32 {
+        let n_rows = self.outputs.len();
+        let (largest, sum) = self.outputs[index % n_rows];
+        let x = &x[index / n_rows * self.n_cols..][..self.n_cols];
+        let x_sum: f32 = x.iter().map(|value| value.abs()).sum();
+        let x_largest = x
+            .iter()
+            .fold(0.0f32, |largest, value| largest.max(value.abs()));
+        let rounding = if self.is_rounded {
+            x_largest / 65_534.0 * sum
+        } else {
+            0.0
+        };
+        2e-6 * (x_sum * largest + 1.0) + rounding
+    }
 }
 
 pub(super) async fn linear(
@@ -32,35 +83,10 @@ pub(super) async fn linear(
     let weights = noise.weights(block_type, n_rows, n_cols);
     let bias = noise.units(n_rows);
     let w = on_device(&weights, device)?;
-    let rounded = is_cpu(device) && !block_type.is_float();
-    // Largest weight and sum of weights, in absolute terms, of each output.
-    let sizes: Vec<(f32, f32)> = (0..n_rows)
-        .map(|row| {
-            let mut values = vec![0.0; n_cols];
-            weights.dequantize_row(row, &mut values);
-            values
-                .iter()
-                .fold((0.0, 0.0), |(largest, sum): (f32, f32), value| {
-                    (largest.max(value.abs()), sum + value.abs())
-                })
-        })
-        .collect();
+    let sizes = Sizes::new(&weights, device);
     for n_x in ROW_COUNTS {
         let x = noise.units(n_x * n_cols);
-        let tolerance = |index: usize| {
-            let (largest, sum) = sizes[index % n_rows];
-            let x = &x[index / n_rows * n_cols..][..n_cols];
-            let x_sum: f32 = x.iter().map(|value| value.abs()).sum();
-            let x_largest = x
-                .iter()
-                .fold(0.0f32, |largest, value| largest.max(value.abs()));
-            2e-6 * (x_sum * largest + 1.0)
-                + if rounded {
-                    x_largest / 65_534.0 * sum
-                } else {
-                    0.0
-                }
-        };
+        let tolerance = |index| sizes.tolerance(&x, index);
         let y = crate::linear(matrix(&x, n_cols, device), &w, None, profile);
         compare(
             "product",
@@ -139,28 +165,106 @@ pub(super) async fn embed(
     compare("embedding", y, &expected, |_| 2e-6 * largest).await
 }
 
-pub(super) async fn rms_norm(
-    width: usize,
+pub(super) async fn fused(
+    block_type: BlockType,
+    n_rows: usize,
+    n_cols: usize,
     device: &Device,
     profile: Profile,
 ) -> Result<(), SelftestError> {
-    let mut noise = Noise::new(width as u64);
-    let weight = noise.units(width);
-    for n_rows in ROW_COUNTS {
-        let x = noise.units(n_rows * width);
-        let y = crate::rms_norm(
-            matrix(&x, width, device),
-            vector(&weight, device),
-            1e-5,
+    const EPSILON: f32 = 1e-2;
+    let mut noise = Noise::new((n_rows + n_cols) as u64);
+    let weights = noise.weights(block_type, n_rows, n_cols);
+    let sizes = Sizes::new(&weights, device);
+    let (bias, factors) = (noise.units(n_rows), noise.units(n_cols));
+    let w = on_device(&weights, device)?;
+    let norm = || crate::Norm {
+        weight: vector(&factors, device),
+        epsilon: EPSILON,
+    };
+    for n_x in ROW_COUNTS {
+        let x = noise.units(n_x * n_cols);
+        let normed = reference::rms_norm(&x, &factors, EPSILON);
+        let product = reference::linear(&normed, &weights, Some(&bias));
+        // The norm rounds each activation, the factor and the sum once more.
+        let tolerance = |index| 3.0 * sizes.tolerance(&normed, index);
+        let fused = |residual, is_gated| {
+            let fused = Fused {
+                norm: Some(norm()),
+                bias: Some(vector(&bias, device)),
+                residual,
+                is_gated,
+            };
+            crate::fused_linear(matrix(&x, n_cols, device), &w, fused, profile)
+        };
+        compare("normed product", fused(None, false), &product, tolerance).await?;
+
+        let residual = noise.units(product.len());
+        let y = fused(Some(matrix(&residual, n_rows, device)), false);
+        let expected: Vec<f32> = product.iter().zip(&residual).map(|(y, r)| y + r).collect();
+        compare("with residual", y, &expected, tolerance).await?;
+
+        // A gate multiplies errors by at most the other half, or twice that.
+        let width = n_rows / 2;
+        let halves = |index: usize| {
+            let first = index / width * n_rows + index % width;
+            (first, first + width)
+        };
+        let expected = reference::swiglu(&product, width);
+        let tolerance_of_gated = |index| {
+            let (gate, up) = halves(index);
+            2e-6 + (2.0 * product[up].abs() + 1.0) * tolerance(gate)
+                + (product[gate].abs() + 1.0) * tolerance(up)
+        };
+        compare("gated", fused(None, true), &expected, tolerance_of_gated).await?;
+
+        let beside = crate::linear_side_by_side(
+            matrix(&x, n_cols, device),
+            Some(norm()),
+            [(&w, Some(vector(&bias, device))), (&w, None)].into_iter(),
             profile,
         );
-        let expected = reference::rms_norm(&x, &weight, 1e-5);
-        compare("norm", y, &expected, |index| {
-            2e-6 * (1.0 + expected[index].abs())
-        })
-        .await?;
+        let plain = reference::linear(&normed, &weights, None);
+        let expected: Vec<f32> = (product.chunks(n_rows).zip(plain.chunks(n_rows)))
+            .flat_map(|(a, b)| [a, b].concat())
+            .collect();
+        let tolerance = |index: usize| {
+            let (row, column) = (index / (2 * n_rows), index % n_rows);
+            tolerance(row * n_rows + column)
+        };
+        compare("side by side", beside, &expected, tolerance).await?;
     }
     Ok(())
+}
+
+pub(super) async fn head_norm(device: &Device) -> Result<(), SelftestError> {
+    const EPSILON: f32 = 1e-5;
+    let (n_heads, n_kv_heads, head_dim, rest) = (3, 2, 20, 24);
+    let width = (n_heads + n_kv_heads) * head_dim + rest;
+    let mut noise = Noise::new(8);
+    let (weight, kv_weight) = (noise.units(head_dim), noise.units(head_dim));
+    let x = noise.units(7 * width);
+    let mut expected = x.clone();
+    for row in expected.chunks_exact_mut(width) {
+        for (i, head) in row[..width - rest].chunks_exact_mut(head_dim).enumerate() {
+            let weight = if i < n_heads { &weight } else { &kv_weight };
+            head.copy_from_slice(&reference::rms_norm(head, weight, EPSILON));
+        }
+    }
+    let y = crate::norm_heads(
+        matrix(&x, width, device),
+        vector(&weight, device),
+        vector(&kv_weight, device),
+        HeadNormParams {
+            n_heads,
+            n_kv_heads,
+            epsilon: EPSILON,
+        },
+    );
+    compare("normed heads", y, &expected, |index| {
+        2e-6 * (1.0 + expected[index].abs())
+    })
+    .await
 }
 
 /// Blocks of 4 tokens, of which two sequences own some each, out of order.
@@ -195,7 +299,6 @@ pub(super) async fn rope(
     rotary: usize,
     scale: f32,
     device: &Device,
-    profile: Profile,
 ) -> Result<(), SelftestError> {
     let (n_heads, n_kv_heads, head_dim) = (3, 2, 64);
     let kv = KvLayout {
@@ -213,27 +316,30 @@ pub(super) async fn rope(
     let (mut rows, tables) = rows_at(&[(0, 0), (0, 17), (1, 9), (1, 10)]);
     // Slots and positions need not agree, so positions can be as large as contexts get.
     (rows[1].position, rows[3].position) = (8191, 131_071);
-    let (mut q, k, v) = (
-        noise.units(4 * n_heads * head_dim),
-        noise.units(4 * kv.width()),
-        noise.units(4 * kv.width()),
-    );
     let (q_width, kv_width) = (n_heads * head_dim, kv.width());
+    let (mut q, k, v) = (
+        noise.units(4 * q_width),
+        noise.units(4 * kv_width),
+        noise.units(4 * kv_width),
+    );
+    let qkv: Vec<f32> = (q.chunks(q_width))
+        .zip(k.chunks(kv_width).zip(v.chunks(kv_width)))
+        .flat_map(|(q, (k, v))| [q, k, v].concat())
+        .collect();
     let turned = crate::rope_append(
-        matrix(&q, q_width, device),
-        matrix(&k, kv_width, device),
-        matrix(&v, kv_width, device),
+        matrix(&qkv, q_width + 2 * kv_width, device),
         vector(&inv_freq, device),
         &mut cache,
         &Step::new(&rows, &tables, device),
         layout,
         scale,
-        profile,
     );
     let params = RopeParams {
         layout,
         scale,
         head_dim,
+        n_heads,
+        n_kv_heads,
     };
     reference::rope_append(
         &mut q,
@@ -298,16 +404,15 @@ pub(super) async fn attention(
 }
 
 pub(super) async fn swiglu(device: &Device) -> Result<(), SelftestError> {
+    let width = 50;
     let mut noise = Noise::new(1);
-    let mut gate: Vec<f32> = noise
-        .units(3 * 50)
-        .into_iter()
-        .map(|value| 10.0 * value)
-        .collect();
-    gate[..6].copy_from_slice(&[0.0, -0.0, 100.0, -100.0, 1000.0, -1000.0]);
-    let up = noise.units(gate.len());
-    let y = crate::swiglu(matrix(&gate, 50, device), matrix(&up, 50, device));
-    let expected = reference::swiglu(&gate, &up);
+    let mut x = noise.units(3 * 2 * width);
+    for row in x.chunks_exact_mut(2 * width) {
+        row[..width].iter_mut().for_each(|gate| *gate *= 10.0);
+    }
+    x[..6].copy_from_slice(&[0.0, -0.0, 100.0, -100.0, 1000.0, -1000.0]);
+    let y = crate::swiglu(matrix(&x, 2 * width, device));
+    let expected = reference::swiglu(&x, width);
     compare("gated", y, &expected, |index| {
         2e-6 * (1.0 + expected[index].abs())
     })

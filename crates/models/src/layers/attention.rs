@@ -2,9 +2,9 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use cinderlm_kernels::{KvCache, attention, rope_append};
+use cinderlm_kernels::{HeadNormParams, KvCache, attention, norm_heads, rope_append};
 
-use super::{Linear, Pass, RmsNorm};
+use super::{Linear, Pass, Projections, RmsNorm};
 
 /// Configuration of [`Attention`].
 #[derive(Clone, Copy, Debug)]
@@ -15,62 +15,47 @@ pub struct AttentionConfig {
     pub scale: f32,
 }
 
-/// Weights of [`Attention`].
-#[derive(Debug)]
-pub struct AttentionWeights {
-    /// From hidden to query size.
-    pub query: Linear,
-    /// From hidden to key-value size.
-    pub key: Linear,
-    /// From hidden to key-value size.
-    pub value: Linear,
-    /// From query to hidden size.
-    pub output: Linear,
-    /// Norm of each query head, where the architecture has one.
-    pub query_norm: Option<RmsNorm>,
-    /// Norm of each key head, where the architecture has one.
-    pub key_norm: Option<RmsNorm>,
+/// Norms of single heads, where the architecture has them.
+#[derive(Module, Debug)]
+pub struct HeadNorms {
+    /// Of each query head.
+    pub query: RmsNorm,
+    /// Of each key head.
+    pub key: RmsNorm,
 }
 
 impl AttentionConfig {
-    /// The layer with these weights.
-    pub fn load(&self, weights: AttentionWeights) -> Attention {
-        let AttentionWeights {
-            query,
-            key,
-            value,
-            output,
-            query_norm,
-            key_norm,
-        } = weights;
+    /// The layer with these weights: projections from hidden to query, key and value size, with the norm before them, and from query to
+    /// hidden size.
+    pub fn load(
+        &self,
+        projections: Projections,
+        output: Linear,
+        head_norms: Option<HeadNorms>,
+    ) -> Attention {
         Attention {
-            query,
-            key,
-            value,
+            projections,
             output,
-            query_norm,
-            key_norm,
+            head_norms,
             n_heads: self.n_heads,
             scale: self.scale,
         }
     }
 }
 
-/// Self-attention of one layer.
+/// Self-attention of one layer, with the norm before it.
 #[derive(Module, Debug)]
 pub struct Attention {
-    query: Linear,
-    key: Linear,
-    value: Linear,
+    projections: Projections,
     output: Linear,
-    query_norm: Option<RmsNorm>,
-    key_norm: Option<RmsNorm>,
+    head_norms: Option<HeadNorms>,
     n_heads: usize,
     scale: f32,
 }
 
 impl Attention {
-    /// Appends each row's key and value to the cache and attends to all positions of the row's sequence up to its own.
+    /// Appends each row's key and value to the cache, attends to all positions of the row's sequence up to its own, and adds the result to
+    /// `x`.
     ///
     /// # Shapes
     /// - x: `[rows, hidden]`
@@ -81,25 +66,24 @@ impl Attention {
             rope,
             profile,
         } = pass;
-        let normed = |norm: &Option<RmsNorm>, heads| match norm {
-            Some(norm) => norm.forward_heads(heads, profile),
-            None => heads,
-        };
-        let query = normed(&self.query_norm, self.query.forward(x.clone(), profile));
-        let key = normed(&self.key_norm, self.key.forward(x.clone(), profile));
-        let value = self.value.forward(x, profile);
+        let mut heads = self.projections.forward(x.clone(), profile);
+        if let Some(HeadNorms { query, key }) = &self.head_norms {
+            let params = HeadNormParams {
+                n_heads: self.n_heads,
+                n_kv_heads: cache.layout().n_kv_heads,
+                epsilon: query.epsilon,
+            };
+            heads = norm_heads(heads, query.weight.clone(), key.weight.clone(), params);
+        }
         let query = rope_append(
-            query,
-            key,
-            value,
+            heads,
             rope.inv_freq(),
             cache,
             step,
             rope.layout(),
             rope.magnitude(),
-            profile,
         );
         let mixed = attention(query, cache, step, self.n_heads, self.scale, profile);
-        self.output.forward(mixed, profile)
+        self.output.forward_onto(mixed, x, profile)
     }
 }

@@ -8,8 +8,8 @@ mod mlp;
 mod norm;
 mod rope;
 
-pub use attention::{Attention, AttentionConfig, AttentionWeights};
-pub use linear::Linear;
+pub use attention::{Attention, AttentionConfig, HeadNorms};
+pub use linear::{Linear, Projections};
 pub use mlp::SwiGluMlp;
 pub use norm::{RmsNorm, RmsNormConfig};
 pub use rope::RotaryPositions;

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use cinderlm_kernels::{Profile, rms_norm};
+use cinderlm_kernels::Norm;
 
 /// Configuration of [`RmsNorm`].
 #[derive(Clone, Copy, Debug)]
@@ -24,32 +24,19 @@ impl RmsNormConfig {
     }
 }
 
-/// Normalises rows, or the heads that rows consist of.
+/// Normalises rows, or the heads that rows consist of. It has no forward pass of its own: what comes after takes it along.
 #[derive(Module, Debug)]
 pub struct RmsNorm {
-    weight: Tensor<1>,
-    epsilon: f32,
+    pub(super) weight: Tensor<1>,
+    pub(super) epsilon: f32,
 }
 
 impl RmsNorm {
-    /// Normalises each row.
-    ///
-    /// # Shapes
-    /// - x: `[rows, size]`
-    /// - output: `[rows, size]`
-    pub fn forward(&self, x: Tensor<2>, profile: Profile) -> Tensor<2> {
-        rms_norm(x, self.weight.clone(), self.epsilon, profile)
-    }
-
-    /// Normalises each head of each row by itself.
-    ///
-    /// # Shapes
-    /// - x: `[rows, heads * size]`
-    /// - output: `[rows, heads * size]`
-    pub fn forward_heads(&self, x: Tensor<2>, profile: Profile) -> Tensor<2> {
-        let [n_rows, width] = x.dims();
-        let [size] = self.weight.dims();
-        let heads = x.reshape([n_rows * width / size, size]);
-        self.forward(heads, profile).reshape([n_rows, width])
+    /// The norm as a part of the product after it.
+    pub fn fused(&self) -> Norm {
+        Norm {
+            weight: self.weight.clone(),
+            epsilon: self.epsilon,
+        }
     }
 }

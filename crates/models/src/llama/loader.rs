@@ -1,19 +1,24 @@
 //! Streams the tensors of a file to the device and builds the network from them.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 use burn::tensor::{Device, Tensor};
 use cinderlm_kernels::{
-    KernelError, PackedMatrix, WeightMemory, finish_uploads, start_uploads, weight_vector,
+    KernelError, MatrixLoader, PackedMatrix, WeightMemory, finish_uploads, start_uploads,
+    weight_vector,
 };
 use cinderlm_weights::gguf::{GgufError, GgufHeader, GgufReader, TensorInfo, TensorStream};
 use cinderlm_weights::{ByteSource, Interleave, PackError, PackedLayout, Packer};
 
 use super::config::LlamaConfig;
 use super::network::{DecoderLayer, Llama};
+use super::stacks::{self, Stacks};
 use super::tensor_names::{GlobalPart, LinearPart, NormPart, Place, TensorShape};
 use crate::layers::{
-    AttentionConfig, AttentionWeights, Linear, RmsNorm, RmsNormConfig, RotaryPositions, SwiGluMlp,
+    AttentionConfig, HeadNorms, Linear, Projections, RmsNorm, RmsNormConfig, RotaryPositions,
+    SwiGluMlp,
 };
 use crate::{LoadHooks, LoadProgress, ModelError};
 
@@ -101,9 +106,9 @@ impl Parts {
         };
         let matrices = (reader.header().tensors.iter().zip(plan))
             .filter(|(_, (_, shape))| matches!(shape, TensorShape::Matrix { .. }))
-            .map(|(tensor, _)| matrix_layout(tensor, device))
-            .collect::<Result<Vec<_>, _>>()?;
-        let mut memory = WeightMemory::new(matrices, device)?;
+            .map(|(tensor, (place, _))| Ok((*place, matrix_layout(tensor, device)?)))
+            .collect::<Result<Vec<_>, ModelError>>()?;
+        let mut stacks = OpenStacks::new(Stacks::new(&matrices, device), &matrices, device)?;
         let mut pacer = Pacer::new(reader.header(), device, hooks);
         for (place, shape) in plan {
             // A reader that has been read from before does not start with the plan's first tensor.
@@ -113,8 +118,10 @@ impl Parts {
             let stream = stream.ok_or_else(|| ModelError::MissingTensor { name: place.name() })?;
             match shape {
                 TensorShape::Matrix { .. } => {
-                    let matrix = pacer.matrix(stream, &mut memory).await?;
-                    parts.matrices.insert(*place, matrix);
+                    if let Some((owner, matrix)) = pacer.matrix(stream, *place, &mut stacks).await?
+                    {
+                        parts.matrices.insert(owner, matrix);
+                    }
                 }
                 TensorShape::Vector { .. } => {
                     parts.vectors.insert(*place, pacer.vector(stream).await?);
@@ -156,28 +163,27 @@ impl Parts {
             let norm = || parts.norm(config, Place::Norm(layer, part));
             has_norm.then(norm).transpose()
         };
-        let attention = AttentionWeights {
-            query: self.linear(layer, LinearPart::Query)?,
-            key: self.linear(layer, LinearPart::Key)?,
-            value: self.linear(layer, LinearPart::Value)?,
-            output: self.linear(layer, LinearPart::AttentionOutput)?,
-            query_norm: head_norm(self, NormPart::Query)?,
-            key_norm: head_norm(self, NormPart::Key)?,
+        let head_norms = match (
+            head_norm(self, NormPart::Query)?,
+            head_norm(self, NormPart::Key)?,
+        ) {
+            (Some(query), Some(key)) => Some(HeadNorms { query, key }),
+            _ => None,
         };
         let attention_config = AttentionConfig {
             n_heads: config.n_heads,
             scale: config.attention_scale,
         };
-        Ok(DecoderLayer {
-            attention_norm: self.norm(config, Place::Norm(layer, NormPart::Attention))?,
-            attention: attention_config.load(attention),
-            mlp_norm: self.norm(config, Place::Norm(layer, NormPart::Mlp))?,
-            mlp: SwiGluMlp::load(
-                self.linear(layer, LinearPart::Gate)?,
-                self.linear(layer, LinearPart::Up)?,
-                self.linear(layer, LinearPart::Down)?,
-            ),
-        })
+        let attention = attention_config.load(
+            self.projections(config, layer, NormPart::Attention, &stacks::ATTENTION)?,
+            self.linear(config, layer, &[LinearPart::AttentionOutput])?,
+            head_norms,
+        );
+        let mlp = SwiGluMlp::load(
+            self.projections(config, layer, NormPart::Mlp, &stacks::MLP)?,
+            self.linear(config, layer, &[LinearPart::Down])?,
+        );
+        Ok(DecoderLayer { attention, mlp })
     }
 
     fn rope(&mut self, config: &LlamaConfig) -> Result<RotaryPositions, ModelError> {
@@ -211,10 +217,54 @@ impl Parts {
         Ok(config.load(weight))
     }
 
-    fn linear(&mut self, layer: usize, part: LinearPart) -> Result<Linear, ModelError> {
-        let weight = self.matrix(Place::Weight(layer, part))?;
-        let bias = self.optional_vector(Place::Bias(layer, part))?;
-        Ok(Linear::load(weight, bias))
+    /// The projections of what a norm makes of its input.
+    fn projections(
+        &mut self,
+        config: &LlamaConfig,
+        layer: usize,
+        norm: NormPart,
+        parts: &[LinearPart],
+    ) -> Result<Projections, ModelError> {
+        let norm = self.norm(config, Place::Norm(layer, norm))?;
+        // A part without a matrix of its own lies in that of the one before it.
+        let stacks = parts.chunk_by(|_, part| {
+            let place = Place::Weight(layer, *part);
+            !self.matrices.contains_key(&place)
+        });
+        let stacks: Vec<&[LinearPart]> = stacks.collect();
+        let linears = stacks
+            .into_iter()
+            .map(|parts| self.linear(config, layer, parts));
+        Ok(Projections::load(norm, linears.collect::<Result<_, _>>()?))
+    }
+
+    /// The projection of parts that lie in one matrix.
+    fn linear(
+        &mut self,
+        config: &LlamaConfig,
+        layer: usize,
+        parts: &[LinearPart],
+    ) -> Result<Linear, ModelError> {
+        let weight = self.matrix(Place::Weight(layer, parts[0]))?;
+        let biases = parts.iter().map(|part| Place::Bias(layer, *part));
+        let has_bias = biases
+            .clone()
+            .any(|place| self.vectors.contains_key(&place));
+        if !has_bias {
+            return Ok(Linear::load(weight, None));
+        }
+        let mut bias = Vec::with_capacity(weight.n_rows());
+        for place in biases {
+            let Some(TensorShape::Vector { len }) = place.shape(config) else {
+                continue;
+            };
+            let values = self.vectors.remove(&place);
+            bias.extend(values.unwrap_or_else(|| vec![0.0; len]));
+        }
+        Ok(Linear::load(
+            weight,
+            Some(weight_vector(bias, &self.device)?),
+        ))
     }
 
     fn matrix(&mut self, place: Place) -> Result<PackedMatrix, ModelError> {
@@ -226,6 +276,69 @@ impl Parts {
         let values = self.vectors.remove(&place);
         let tensor = values.map(|values| weight_vector(values, &self.device));
         Ok(tensor.transpose()?)
+    }
+}
+
+/// Matrices of which some parts have been read.
+struct OpenStacks {
+    stacks: Stacks,
+    memory: WeightMemory,
+    /// By the place of their first part, with the number of rows that are still to come.
+    open: HashMap<Place, (MatrixLoader, usize)>,
+}
+
+impl OpenStacks {
+    /// Takes the matrices of a file in the order in which they lie there.
+    fn new(
+        stacks: Stacks,
+        matrices: &[(Place, PackedLayout)],
+        device: &Device,
+    ) -> Result<Self, KernelError> {
+        let mut seen = HashSet::new();
+        let layouts = (matrices.iter())
+            .filter_map(|(place, _)| {
+                let owner = stacks.slot(*place)?.owner;
+                stacks.layout(owner).filter(|_| seen.insert(owner))
+            })
+            .collect::<Vec<_>>();
+        Ok(Self {
+            stacks,
+            memory: WeightMemory::new(layouts, device)?,
+            open: HashMap::new(),
+        })
+    }
+
+    /// The matrix that a part belongs to, ready for its bytes.
+    fn begin(&mut self, place: Place) -> Result<&mut MatrixLoader, KernelError> {
+        let (owner, rows) = self.slot(place);
+        let (matrix, _) = match self.open.entry(owner) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(slot) => {
+                let n_rows = self.stacks.layout(owner).map_or(0, |layout| layout.n_rows);
+                slot.insert((self.memory.next_matrix()?, n_rows))
+            }
+        };
+        matrix.begin(rows)?;
+        Ok(matrix)
+    }
+
+    /// After a part's bytes: the matrix, if that was the last.
+    fn end(&mut self, place: Place) -> Result<Option<(Place, PackedMatrix)>, KernelError> {
+        let (owner, rows) = self.slot(place);
+        let Entry::Occupied(mut open) = self.open.entry(owner) else {
+            return Ok(None);
+        };
+        open.get_mut().1 -= rows.len();
+        if open.get().1 > 0 {
+            return Ok(None);
+        }
+        let (matrix, _) = open.remove();
+        Ok(Some((owner, matrix.finish()?)))
+    }
+
+    fn slot(&self, place: Place) -> (Place, Range<usize>) {
+        let slot = self.stacks.slot(place).expect("every matrix has a slot");
+        (slot.owner, slot.rows.clone())
     }
 }
 
@@ -255,20 +368,21 @@ impl<'a, H: LoadHooks> Pacer<'a, H> {
         }
     }
 
-    /// Reads a matrix onto the device.
+    /// Reads a matrix onto the device. Gives the one that it completes, with the place of the first part of that.
     async fn matrix<S: ByteSource>(
         &mut self,
         stream: TensorStream<'_, S>,
-        memory: &mut WeightMemory,
-    ) -> Result<PackedMatrix, ModelError> {
+        place: Place,
+        stacks: &mut OpenStacks,
+    ) -> Result<Option<(Place, PackedMatrix)>, ModelError> {
         let tensor = stream.info();
         let named = |error| match error {
             KernelError::Pack(source) => pack_error(tensor, source).into(),
             other => ModelError::from(other),
         };
-        let mut matrix = memory.next_matrix().map_err(named)?;
+        let matrix = stacks.begin(place).map_err(named)?;
         self.pieces(stream, |piece| matrix.push(piece)).await?;
-        matrix.finish().map_err(named)
+        stacks.end(place).map_err(named)
     }
 
     /// Reads a row of values into host memory.

@@ -5,6 +5,7 @@ mod loader;
 mod model;
 mod network;
 mod rope;
+mod stacks;
 mod tensor_names;
 
 pub use config::{Architecture, LlamaConfig};

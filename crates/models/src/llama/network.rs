@@ -2,16 +2,15 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use cinderlm_kernels::{KvCache, PackedMatrix, Profile, Step, embed, linear};
+use cinderlm_kernels::{Fused, KvCache, PackedMatrix, Profile, Step, embed, fused_linear};
 
 use crate::layers::{Attention, Pass, RmsNorm, RotaryPositions, SwiGluMlp};
 
-/// One decoder layer: `x + attention(norm(x))`, then `x + mlp(norm(x))`.
+/// One decoder layer: `x + attention(norm(x))`, then `x + mlp(norm(x))`. On a GPU six dispatches, where one format serves all weights that
+/// share an input.
 #[derive(Module, Debug)]
 pub struct DecoderLayer {
-    pub(super) attention_norm: RmsNorm,
     pub(super) attention: Attention,
-    pub(super) mlp_norm: RmsNorm,
     pub(super) mlp: SwiGluMlp,
 }
 
@@ -20,10 +19,8 @@ impl DecoderLayer {
     /// - x: `[rows, hidden]`
     /// - output: `[rows, hidden]`
     pub fn forward(&self, x: Tensor<2>, cache: &mut KvCache, pass: Pass<'_>) -> Tensor<2> {
-        let normed = self.attention_norm.forward(x.clone(), pass.profile);
-        let x = x + self.attention.forward(normed, cache, pass);
-        let normed = self.mlp_norm.forward(x.clone(), pass.profile);
-        x + self.mlp.forward(normed, pass.profile)
+        let x = self.attention.forward(x, cache, pass);
+        self.mlp.forward(x, pass.profile)
     }
 }
 
@@ -63,6 +60,10 @@ impl Llama {
     /// - output: `[rows, vocab]`
     pub fn logits(&self, hidden: Tensor<2>, profile: Profile) -> Tensor<2> {
         let output = self.output.as_ref().unwrap_or(&self.embedding);
-        linear(self.norm.forward(hidden, profile), output, None, profile)
+        let fused = Fused {
+            norm: Some(self.norm.fused()),
+            ..Fused::default()
+        };
+        fused_linear(hidden, output, fused, profile)
     }
 }
