@@ -136,18 +136,13 @@ impl WordBuffer {
         self.device.client().write(&part, bytes);
     }
 
-    pub(crate) fn into_tensor(self) -> Tensor<1, Int> {
-        let Self {
-            handle,
-            n_words,
-            device,
-        } = self;
-        let shape = Shape::new([n_words]);
+    /// The buffer as a tensor, which sees what is written later.
+    pub(crate) fn tensor(&self) -> Tensor<1, Int> {
         Tensor::from_primitive::<CubeBackend>(CubeTensor::new_contiguous(
-            device.client(),
-            device,
-            shape,
-            handle,
+            self.device.client(),
+            self.device.clone(),
+            Shape::new([self.n_words]),
+            self.handle.clone(),
             DType::U32,
         ))
     }

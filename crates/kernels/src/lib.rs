@@ -18,6 +18,7 @@ mod matrix;
 mod ops;
 mod profile;
 mod readback;
+mod recording;
 pub mod reference;
 #[cfg(feature = "testing")]
 pub mod selftest;
@@ -36,5 +37,6 @@ pub use ops::{
     norm_heads, rope_append, swiglu,
 };
 pub use profile::Profile;
-pub use readback::{finish_uploads, read, start_uploads};
-pub use step::{Step, StepRow};
+pub use readback::{finish_uploads, read, submit};
+pub use recording::Recording;
+pub use step::{Step, StepBuffer, StepRow};

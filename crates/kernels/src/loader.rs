@@ -143,7 +143,7 @@ impl MatrixLoader {
             Target::Host(packer, device) => PackedMatrix::from_packed(packer.finish()?, &device),
             Target::Gpu(packer, buffer) => {
                 packer.finish()?;
-                let words = buffer.into_tensor();
+                let words = buffer.tensor();
                 Ok(PackedMatrix { words, layout })
             }
         }

@@ -58,11 +58,12 @@ impl Drop for Reading {
     }
 }
 
-/// Hands everything that was sent to the device so far to the system. Until then uploads wait in host memory for the next kernel.
+/// Hands everything that was sent to the device so far, launches and uploads, to the system. Until then uploads wait in host memory for the
+/// next kernel, and launches for a reading or for each other.
 ///
 /// # Errors
 /// The device is lost, or failed at what came before.
-pub fn start_uploads(device: &Device) -> Result<(), ExecutionError> {
+pub fn submit(device: &Device) -> Result<(), ExecutionError> {
     match device.as_dispatch() {
         DispatchDevice::Cube(cube) => cube.client().flush().map_err(execution_error),
         DispatchDevice::Flex(_) => Ok(()),
@@ -80,7 +81,7 @@ pub async fn finish_uploads(device: &Device) -> Result<(), ExecutionError> {
     }
 }
 
-fn execution_error(error: ServerError) -> ExecutionError {
+pub(crate) fn execution_error(error: ServerError) -> ExecutionError {
     match error.is_device_poisoned() {
         true => ExecutionError::device_poisoned(error.to_string()),
         false => ExecutionError::with_context(error.to_string()),

@@ -2,7 +2,8 @@
 
 use burn::tensor::{Device, Int, Tensor};
 
-use crate::device::{Lifetime, words_tensor};
+use crate::KernelError;
+use crate::device::{Lifetime, WordBuffer, check_buffer, words_tensor};
 
 /// One token of a forward step.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -45,6 +46,30 @@ impl Step {
         }
     }
 
+    /// A step of `n_rows` rows and up to `n_table_words` words of tables on a GPU, to be filled again and again by [`StepBuffer::write`];
+    /// `None` where the device is no GPU.
+    ///
+    /// # Errors
+    /// [`KernelError::BufferTooLarge`].
+    ///
+    /// # Panics
+    /// `n_rows` is 0.
+    pub fn reserve(
+        n_rows: usize,
+        n_table_words: usize,
+        device: &Device,
+    ) -> Result<Option<(Self, StepBuffer)>, KernelError> {
+        assert!(n_rows > 0, "a step has at least one row");
+        let n_words = ROW_WORDS * n_rows + n_table_words;
+        check_buffer(n_words as u64 * 4, device)?;
+        let buffers = WordBuffer::on_gpu(&[n_words], device);
+        Ok(buffers.and_then(|buffers| {
+            let buffer = buffers.into_iter().next()?;
+            let data = buffer.tensor();
+            Some((Self { data, n_rows }, StepBuffer { buffer, n_rows }))
+        }))
+    }
+
     /// Rows of the step.
     pub fn n_rows(&self) -> usize {
         self.n_rows
@@ -53,6 +78,24 @@ impl Step {
     /// The [`StepRow::table`] of a list of block ids that begins at `index` in the `tables` of a step with `n_rows` rows.
     pub const fn table_offset(n_rows: usize, index: usize) -> u32 {
         (ROW_WORDS * n_rows + index) as u32
+    }
+}
+
+/// Writes the words of a step that was reserved.
+#[derive(Debug)]
+pub struct StepBuffer {
+    buffer: WordBuffer,
+    n_rows: usize,
+}
+
+impl StepBuffer {
+    /// Puts the rows and tables where kernels that are launched or replayed later find them. As [`Step::new`].
+    ///
+    /// # Panics
+    /// There are more or fewer rows than were reserved, or more words of tables.
+    pub fn write(&mut self, rows: &[StepRow], tables: &[u32]) {
+        assert_eq!(rows.len(), self.n_rows, "rows of a reserved step");
+        self.buffer.write(0, &step_words(rows, tables));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, DeviceKind, Tensor, TensorData};
 use cinderlm_kernels::{
-    KernelError, PackedMatrix, Profile, WeightMemory, finish_uploads, linear, read, start_uploads,
+    KernelError, PackedMatrix, Profile, WeightMemory, finish_uploads, linear, read, submit,
 };
 use cinderlm_weights::{BlockType, PackError, PackedLayout, PackedTensor, RUN_BYTES};
 
@@ -48,7 +48,7 @@ fn pieces_make_the_same_matrices() {
             for piece in blocks(&layout).chunks(1000) {
                 matrix.push(piece).expect("room");
             }
-            start_uploads(&device).expect("the device works");
+            submit(&device).expect("the device works");
             matrix.finish().expect("all bytes")
         });
         cubecl::future::block_on(finish_uploads(&device)).expect("the device works");

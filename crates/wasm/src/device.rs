@@ -85,8 +85,13 @@ pub(crate) fn place() -> Result<Place, CompletionError> {
     })
 }
 
+/// Launches that go to the GPU at a time: more than a step of any model has, so that one of few rows is one submission. Long ones are cut by the
+/// model.
+const MAX_LAUNCHES: usize = 4096;
+
 async fn webgpu() -> Result<BurnDevice, CompletionError> {
-    let device = BurnDevice::wgpu_options().init_async().await;
+    let options = BurnDevice::wgpu_options().tasks_max(MAX_LAUNCHES);
+    let device = options.init_async().await;
     device.map_err(|error| {
         let message = format!("WebGPU could not be initialised: {error}");
         CompletionError::new(ErrorCode::DeviceUnavailable, message)

@@ -46,6 +46,8 @@ pub(crate) struct KvMemory {
     sequences: BTreeMap<SequenceId, BlockTable>,
     next_id: u64,
     limits: StepLimits,
+    /// Counts how often the caches got other buffers.
+    generation: u64,
 }
 
 impl KvMemory {
@@ -73,6 +75,7 @@ impl KvMemory {
             sequences: BTreeMap::new(),
             next_id: 0,
             limits,
+            generation: 0,
         })
     }
 
@@ -96,6 +99,7 @@ impl KvMemory {
         Ok(self.insert(table))
     }
 
+    /// Frees a sequence's blocks, and the caches' buffers when nothing is left in them.
     pub(crate) fn close(&mut self, sequence: SequenceId) {
         let Some(table) = self.sequences.remove(&sequence) else {
             return;
@@ -104,8 +108,18 @@ impl KvMemory {
         if self.pool.n_held() == 0 && self.pool.capacity() > KEPT_BLOCKS {
             self.pool = BlockPool::default();
             self.caches.iter_mut().for_each(KvCache::clear);
-            memory_cleanup(&self.device);
+            self.generation += 1;
         }
+    }
+
+    /// Changes whenever the caches get other buffers or give theirs up. The old ones are reserved until [`memory_cleanup`] is called.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The most block ids that one row's table has.
+    pub(crate) fn max_table(&self) -> usize {
+        blocks_for(self.limits.context_length)
     }
 
     pub(crate) fn len(&self, sequence: SequenceId) -> usize {
@@ -224,6 +238,7 @@ impl KvMemory {
                 cache.grow(capacity)?;
             }
             self.pool.grow(capacity);
+            self.generation += 1;
             memory_cleanup(&self.device);
         }
         for feed in feeds {
@@ -249,6 +264,13 @@ impl KvMemory {
         self.next_id += 1;
         self.sequences.insert(id, table);
         id
+    }
+}
+
+impl StepPlan {
+    /// Whether logits are wanted of every row.
+    pub(crate) fn wants_all(&self) -> bool {
+        self.wanted.len() == self.rows.len()
     }
 }
 

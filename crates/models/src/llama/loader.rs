@@ -6,8 +6,7 @@ use std::ops::Range;
 
 use burn::tensor::{Device, Tensor};
 use cinderlm_kernels::{
-    KernelError, MatrixLoader, PackedMatrix, WeightMemory, finish_uploads, start_uploads,
-    weight_vector,
+    KernelError, MatrixLoader, PackedMatrix, WeightMemory, finish_uploads, submit, weight_vector,
 };
 use cinderlm_weights::gguf::{GgufError, GgufHeader, GgufReader, TensorInfo, TensorStream};
 use cinderlm_weights::{ByteSource, Interleave, PackError, PackedLayout, Packer};
@@ -427,7 +426,7 @@ impl<'a, H: LoadHooks> Pacer<'a, H> {
             read_bytes,
             total_bytes: self.total_bytes,
         });
-        start_uploads(self.device)?;
+        submit(self.device)?;
         self.in_flight_bytes += n_new;
         if self.in_flight_bytes >= MAX_IN_FLIGHT_BYTES {
             self.in_flight_bytes = 0;

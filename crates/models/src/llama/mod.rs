@@ -4,6 +4,7 @@ mod config;
 mod loader;
 mod model;
 mod network;
+mod recordings;
 mod rope;
 mod stacks;
 mod tensor_names;

@@ -1,13 +1,14 @@
 //! A loaded model: the network, its key-value memory, and the step that joins them.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use cinderlm_kernels::{Profile, Step, read};
+use cinderlm_kernels::{Profile, Step, memory_cleanup, read};
 use cinderlm_weights::ByteSource;
 use cinderlm_weights::gguf::{GgufHeader, GgufReader};
 
 use super::config::{Architecture, LlamaConfig};
 use super::loader::{self, Parts};
 use super::network::Llama;
+use super::recordings::Recordings;
 use super::tensor_names::{GlobalPart, Place};
 use crate::kv::{BLOCK_TOKENS, KvMemory, MAX_STEP_TOKENS, StepLimits};
 use crate::loading::CleanupOnDrop;
@@ -23,6 +24,9 @@ pub struct LlamaModel {
     info: ModelInfo,
     network: Llama,
     kv: KvMemory,
+    /// Of steps over the buffers that `kv` has in the generation after it. Declared before the clean-up, which would find their memory in use.
+    recordings: Recordings,
+    recorded_generation: u64,
     profile: Profile,
     device: Device,
     _cleanup: CleanupOnDrop,
@@ -61,6 +65,8 @@ impl LlamaModel {
             info,
             network: parts.into_network(&config)?,
             kv,
+            recordings: Recordings::default(),
+            recorded_generation: 0,
             profile,
             device: device.clone(),
             _cleanup: cleanup,
@@ -91,6 +97,16 @@ impl LlamaModel {
         }
         Ok(logits)
     }
+
+    /// Forgets recordings of steps over buffers that the caches no longer have, and gives those buffers back.
+    fn follow_caches(&mut self) {
+        let generation = self.kv.generation();
+        if self.recorded_generation != generation {
+            self.recorded_generation = generation;
+            self.recordings.clear();
+            memory_cleanup(&self.device);
+        }
+    }
 }
 
 impl CausalLm for LlamaModel {
@@ -120,6 +136,7 @@ impl CausalLm for LlamaModel {
 
     fn close(&mut self, sequence: SequenceId) {
         self.kv.close(sequence);
+        self.follow_caches();
     }
 
     fn len(&self, sequence: SequenceId) -> usize {
@@ -131,19 +148,31 @@ impl CausalLm for LlamaModel {
     }
 
     async fn forward(&mut self, feeds: &[Feed<'_>]) -> Result<Vec<f32>, ModelError> {
-        let plan = self.kv.plan(feeds)?;
+        let max_table = self.kv.max_table();
+        let plan = self.kv.plan(feeds);
+        self.follow_caches();
+        let plan = plan?;
         if plan.rows.is_empty() {
             return Ok(Vec::new());
         }
-        let step = Step::new(&plan.rows, &plan.tables, &self.device);
-        let hidden = self
-            .network
-            .forward(&step, self.kv.caches_mut(), self.profile);
-        let logits = if plan.wanted.is_empty() {
-            finished(hidden).await?;
-            Vec::new()
+        let (network, profile) = (&self.network, self.profile);
+        let caches = self.kv.caches_mut();
+        let replayed = self
+            .recordings
+            .run(&plan, max_table, &self.device, |step| {
+                network.logits(network.forward(step, caches, profile), profile)
+            })?;
+        let logits = if let Some(logits) = replayed {
+            into_values(read(logits).await?)?
         } else {
-            self.logits(hidden, &plan.wanted).await?
+            let step = Step::new(&plan.rows, &plan.tables, &self.device);
+            let hidden = network.forward(&step, self.kv.caches_mut(), profile);
+            if plan.wanted.is_empty() {
+                finished(hidden).await?;
+                Vec::new()
+            } else {
+                self.logits(hidden, &plan.wanted).await?
+            }
         };
         self.kv.commit(feeds);
         Ok(logits)
@@ -159,6 +188,12 @@ async fn finished(hidden: Tensor<2>) -> Result<(), ModelError> {
 
 fn values_of(data: &TensorData) -> Result<&[f32], ModelError> {
     data.as_slice().map_err(|error| ModelError::Execution {
+        message: format!("logits are not single precision: {error:?}"),
+    })
+}
+
+fn into_values(data: TensorData) -> Result<Vec<f32>, ModelError> {
+    data.try_into_vec().map_err(|error| ModelError::Execution {
         message: format!("logits are not single precision: {error:?}"),
     })
 }

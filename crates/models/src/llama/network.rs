@@ -2,9 +2,13 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use cinderlm_kernels::{Fused, KvCache, PackedMatrix, Profile, Step, embed, fused_linear};
+use cinderlm_kernels::{Fused, KvCache, PackedMatrix, Profile, Step, embed, fused_linear, submit};
 
 use crate::layers::{Attention, Pass, RmsNorm, RotaryPositions, SwiGluMlp};
+
+/// Rows of a step up to which all layers go to the device in one piece. More take long: systems take a GPU away from whoever keeps it for
+/// seconds, and it may as well begin while the rest is made ready.
+const SUBMITTED_WHOLE: usize = 16;
 
 /// One decoder layer: `x + attention(norm(x))`, then `x + mlp(norm(x))`. On a GPU six dispatches, where one format serves all weights that
 /// share an input.
@@ -46,11 +50,16 @@ impl Llama {
             rope: &self.rope,
             profile,
         };
-        let x = embed(&self.embedding, step, profile);
-        self.layers
-            .iter()
-            .zip(caches)
-            .fold(x, |x, (layer, cache)| layer.forward(x, cache, pass))
+        let mut x = embed(&self.embedding, step, profile);
+        let device = x.device();
+        for (layer, cache) in self.layers.iter().zip(caches) {
+            x = layer.forward(x, cache, pass);
+            if step.n_rows() > SUBMITTED_WHOLE {
+                // A failure shows in what is read in the end.
+                let _ = submit(&device);
+            }
+        }
+        x
     }
 
     /// Logits of hidden rows.
