@@ -15,18 +15,27 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
-use cinderlm_models::{CausalLm, Feed, LogitsFor, ModelError, SequenceId};
+use cinderlm_models::{CausalLm, Draw, Drawn, Feed, LogitsFor, ModelError, SequenceId};
 
 use crate::prefix::{PrefixCache, PrefixStats, Scope};
 use crate::runtime::Runtime;
 use crate::seats::Seats;
+use crate::work::WorkStats;
 
 /// Names a request; feeds of one request fail together.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct RequestId(u64);
 
-/// The rows of logits that a feed asked for.
-type Answer = Result<Vec<f32>, ModelError>;
+/// What a feed gives.
+#[derive(Debug)]
+pub(crate) enum Fed {
+    /// The rows of logits that it asked for.
+    Logits(Vec<f32>),
+    /// What the model drew in place of the last row.
+    Drawn(Drawn),
+}
+
+type Answer = Result<Fed, ModelError>;
 type Step = Pin<Box<dyn Future<Output = ()>>>;
 
 /// A model and the step that its users share.
@@ -46,6 +55,7 @@ struct Shared<M, R> {
     step: RefCell<Option<Step>>,
     wakers: Arc<Wakers>,
     n_requests: Cell<u64>,
+    work: Cell<WorkStats>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +89,8 @@ struct Asked {
     sequence: SequenceId,
     tokens: Vec<u32>,
     logits: LogitsFor,
+    /// How the next token is drawn, where the model may do that.
+    draw: Option<Draw>,
 }
 
 impl Asked {
@@ -120,6 +132,7 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Batcher<M, R> {
                 step: RefCell::default(),
                 wakers: Arc::default(),
                 n_requests: Cell::default(),
+                work: Cell::default(),
             }),
         }
     }
@@ -178,6 +191,11 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Batcher<M, R> {
         Some(model.kv_bytes())
     }
 
+    /// What steps have cost the device.
+    pub(crate) fn work_stats(&self) -> WorkStats {
+        self.shared.work.get()
+    }
+
     /// What the kept sequences have been good for.
     pub(crate) fn prefix_stats(&self) -> PrefixStats {
         self.shared.prefixes.borrow().stats()
@@ -190,6 +208,33 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Batcher<M, R> {
         sequence: &Sequence<M, R>,
         tokens: &[u32],
         logits: LogitsFor,
+    ) -> Result<Vec<f32>, ModelError> {
+        match self.ask(request, sequence, tokens, logits, None).await? {
+            Fed::Logits(rows) => Ok(rows),
+            Fed::Drawn(_) => Ok(Vec::new()), // Only who asks for a draw is given one.
+        }
+    }
+
+    /// Appends a token to a sequence in one of the next steps. The model may draw the one after it as `draw` says; else its logits are
+    /// returned.
+    pub(crate) async fn feed_and_draw(
+        &self,
+        request: RequestId,
+        sequence: &Sequence<M, R>,
+        token: u32,
+        draw: Option<Draw>,
+    ) -> Answer {
+        self.ask(request, sequence, &[token], LogitsFor::Last, draw)
+            .await
+    }
+
+    async fn ask(
+        &self,
+        request: RequestId,
+        sequence: &Sequence<M, R>,
+        tokens: &[u32],
+        logits: LogitsFor,
+        draw: Option<Draw>,
     ) -> Answer {
         let shared = &self.shared;
         let ticket = Ticket {
@@ -199,6 +244,7 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Batcher<M, R> {
                 sequence: sequence.id,
                 tokens: tokens.to_vec(),
                 logits,
+                draw,
             }),
             shared: Rc::clone(shared),
         };
@@ -270,18 +316,25 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Shared<M, R> {
             return;
         }
         let mut model = self.model.borrow_mut();
-        let feeds: Vec<Feed<'_>> = batch.iter().map(Asked::feed).collect();
-        let mut result = model.forward(&feeds).await;
+        self.runtime.take_work(); // Others may have used the device meanwhile.
+        let mut result = run(&mut *model, &batch).await;
         if let Err(ModelError::OutOfMemory { .. }) = result {
             // What is kept for later must not be what is missing now.
             let kept = self.prefixes.borrow_mut().clear();
             if !kept.is_empty() {
                 kept.into_iter().for_each(|sequence| model.close(sequence));
-                result = model.forward(&feeds).await;
+                result = run(&mut *model, &batch).await;
             }
         }
+        let mut work = self.work.get();
+        work.count(
+            batch.iter().all(|asked| asked.tokens.len() == 1),
+            batch.iter().map(|asked| asked.tokens.len()).sum(),
+            self.runtime.take_work(),
+        );
+        self.work.set(work);
         match result {
-            Ok(logits) => self.answer(&batch, logits),
+            Ok(output) => self.answer(&batch, output),
             Err(error) => self.run_apart(&mut *model, batch, error).await,
         }
     }
@@ -302,21 +355,29 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Shared<M, R> {
                 .partition(|asked| asked.request == request);
             batch = others;
             let own: Vec<Asked> = own;
-            let feeds: Vec<Feed<'_>> = own.iter().map(Asked::feed).collect();
-            match model.forward(&feeds).await {
-                Ok(logits) => self.answer(&own, logits),
+            match run(model, &own).await {
+                Ok(output) => self.answer(&own, output),
                 Err(error) => self.fail(&own, &error),
             }
         }
     }
 
-    fn answer(&self, batch: &[Asked], mut logits: Vec<f32>) {
+    fn answer(&self, batch: &[Asked], output: Output) {
         let mut desk = self.desk.borrow_mut();
+        let mut logits = match output {
+            Output::Logits(logits) => logits,
+            Output::Drawn(drawn) => {
+                for (asked, drawn) in batch.iter().zip(drawn) {
+                    desk.answer(asked.ticket, Ok(Fed::Drawn(drawn)));
+                }
+                return;
+            }
+        };
         // From the last on: the first, often the only one, gets the rows without a copy.
         for asked in batch.iter().rev() {
             let n_values = asked.logits.n_rows(asked.tokens.len()) * self.limits.vocab_size;
             let own = logits.split_off(logits.len().saturating_sub(n_values));
-            desk.answer(asked.ticket, Ok(own));
+            desk.answer(asked.ticket, Ok(Fed::Logits(own)));
         }
     }
 
@@ -326,6 +387,26 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Shared<M, R> {
             desk.answer(asked.ticket, Err(error.clone()));
         }
     }
+}
+
+/// What a step gives.
+enum Output {
+    /// The rows that were asked for, feed by feed.
+    Logits(Vec<f32>),
+    /// One draw for each feed.
+    Drawn(Vec<Drawn>),
+}
+
+/// Runs a batch on the model, which draws the tokens if every feed lets it.
+async fn run(model: &mut impl CausalLm, batch: &[Asked]) -> Result<Output, ModelError> {
+    let feeds: Vec<Feed<'_>> = batch.iter().map(Asked::feed).collect();
+    let draws: Option<Vec<Draw>> = batch.iter().map(|asked| asked.draw.clone()).collect();
+    if let Some(draws) = draws
+        && let Some(drawn) = model.forward_drawn(&feeds, &draws).await?
+    {
+        return Ok(Output::Drawn(drawn));
+    }
+    model.forward(&feeds).await.map(Output::Logits)
 }
 
 impl<M: CausalLm, R> Shared<M, R> {

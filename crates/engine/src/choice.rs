@@ -1,9 +1,11 @@
 //! One choice while it is generated.
 
+use cinderlm_models::{Draw, Drawn};
 use cinderlm_protocol::{Choice, FinishReason};
-use cinderlm_sampler::{LogProbabilities, SampleError, Sampler};
+use cinderlm_sampler::{LogProbabilities, Reported, SampleError, Sampler};
 use cinderlm_tokenizer::{DecodeStream, Tokenizer};
 
+use crate::batch::Fed;
 use crate::hold_back::{HoldBack, Release};
 use crate::logprobs::{TokenEntry, to_logprobs, utf16_length};
 use crate::stop::StopMatcher;
@@ -77,7 +79,7 @@ pub(crate) struct ChoiceRun {
     text_offset: u32,
     tokens: Vec<u32>,
     sum_logprob: f64,
-    /// The model's own logits of the step, kept where they are needed after sampling has used them up.
+    /// Room for a step's logits, kept from step to step.
     own_logits: Vec<f32>,
 }
 
@@ -107,21 +109,33 @@ impl ChoiceRun {
         self.sum_logprob / self.tokens.len().max(1) as f64
     }
 
-    /// Takes one step: draws the next token from `logits`, which are used up. Once the returned delta has a finish reason the choice
-    /// is over.
-    pub(crate) fn accept(
-        &mut self,
-        tokenizer: &Tokenizer,
-        logits: &mut [f32],
-    ) -> Result<Delta, SampleError> {
-        self.own_logits.clear();
-        if self.n_top.is_some() || self.is_ranked {
-            self.own_logits.extend_from_slice(logits);
-        }
-        let token = self.sampler.sample(logits)?;
+    /// How the next token is to be drawn, where that is done in place of this; `None` where all logits are needed here.
+    pub(crate) fn draw(&self) -> Option<Draw> {
+        let plan = self.sampler.plan()?;
+        Some(Draw {
+            temperature: plan.temperature,
+            top_p: plan.top_p,
+            uniform: plan.uniform,
+            adjustments: plan.adjustments,
+            // One alone brings what a log-probability is made of.
+            n_top: self.n_reported().map_or(0, |n_top| n_top.max(1)),
+        })
+    }
+
+    /// Likeliest tokens to report at each step; `None` if not even the token's own probability is.
+    fn n_reported(&self) -> Option<usize> {
+        let n_top = self.n_top.or(self.is_ranked.then_some(0))?;
+        Some(usize::from(n_top))
+    }
+
+    /// Takes one step: the next token as it was drawn, or from its logits. Once the returned delta has a finish reason the choice is over.
+    pub(crate) fn accept(&mut self, tokenizer: &Tokenizer, fed: Fed) -> Result<Delta, SampleError> {
+        let (token, own) = match fed {
+            Fed::Logits(logits) => self.sample(logits)?,
+            Fed::Drawn(drawn) => self.take(&drawn, tokenizer.n_tokens())?,
+        };
         self.tokens.push(token);
-        let own = LogProbabilities::new(&self.own_logits);
-        self.sum_logprob += own.logprob(token).unwrap_or(0.0);
+        self.sum_logprob += own.as_ref().map_or(0.0, |own| own.logprob);
 
         if tokenizer.is_end_of_generation(token) {
             return Ok(self.finish(FinishReason::Stop));
@@ -130,7 +144,7 @@ impl ChoiceRun {
         let offset = self.text_offset.saturating_add(ruled_out);
         let entry = self
             .n_top
-            .map(|n_top| TokenEntry::new(tokenizer, token, offset, &own, n_top));
+            .map(|n_top| TokenEntry::new(tokenizer, token, offset, own, n_top));
         let text = self.decoder.push(tokenizer, token);
         self.text_offset = self.text_offset.saturating_add(utf16_length(&text));
         let mut delta: Delta = self
@@ -141,6 +155,35 @@ impl ChoiceRun {
             delta.append(self.finish(FinishReason::Length));
         }
         Ok(delta)
+    }
+
+    /// Draws from logits. Gives the token and what is reported of it.
+    fn sample(&mut self, mut logits: Vec<f32>) -> Result<(u32, Option<Reported>), SampleError> {
+        let n_reported = self.n_reported();
+        // The model's own logits, kept where they are needed after sampling has used them up.
+        self.own_logits.clear();
+        if n_reported.is_some() {
+            self.own_logits.extend_from_slice(&logits);
+        }
+        let token = self.sampler.sample(&mut logits)?;
+        let own = n_reported
+            .and_then(|n_top| LogProbabilities::new(&self.own_logits).report(token, n_top));
+        Ok((token, own))
+    }
+
+    /// Takes what the model has drawn, among `n_logits` tokens.
+    fn take(
+        &mut self,
+        drawn: &Drawn,
+        n_logits: usize,
+    ) -> Result<(u32, Option<Reported>), SampleError> {
+        let token = drawn.token.ok_or(SampleError::NoCandidates { n_logits })?;
+        self.sampler.accept(token);
+        let own = self.n_reported().map(|n_top| {
+            let top = &drawn.top[..n_top.min(drawn.top.len())];
+            Reported::from_parts(drawn.logit, drawn.largest, drawn.sum, top)
+        });
+        Ok((token, own))
     }
 
     /// Releases what was held back. Even now it can turn out to hold a stop.

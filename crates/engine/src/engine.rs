@@ -16,6 +16,7 @@ use crate::prefix::{PrefixStats, Scope};
 use crate::runtime::Runtime;
 use crate::seats::{SeatLimits, Seats};
 use crate::stream::{ChunkSink, CompletionStream};
+use crate::work::WorkStats;
 
 /// When to try again if the queue is full: about as long as a short completion takes.
 const RETRY_AFTER_SECONDS: f64 = 1.0;
@@ -167,6 +168,11 @@ impl<M: CausalLm + 'static, R: Runtime + Clone + 'static> Engine<M, R> {
     /// the model.
     pub fn kv_bytes(&self) -> Option<u64> {
         self.shared.batcher.kv_bytes()
+    }
+
+    /// What the model's steps have cost the device.
+    pub fn work_stats(&self) -> WorkStats {
+        self.shared.batcher.work_stats()
     }
 
     /// What kept sequences have been good for.

@@ -6,13 +6,13 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use cinderlm_models::{CausalLm, LogitsFor, ModelError};
+use cinderlm_models::{CausalLm, ModelError};
 use cinderlm_protocol::{Choice, CompletionError, FinishReason};
 use cinderlm_sampler::LogProbabilities;
 use cinderlm_tokenizer::Tokenizer;
 use futures::future::{Either, select, try_join_all};
 
-use crate::batch::{Batcher, RequestId, Sequence};
+use crate::batch::{Batcher, Fed, RequestId, Sequence};
 use crate::choice::{ChoiceRun, Delta};
 use crate::emitter::Emitter;
 use crate::engine::QueuePlace;
@@ -324,18 +324,18 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Generation<'_, M, R> {
         loop {
             let started = self.runtime.now_millis();
             let is_first = run.tokens().is_empty();
-            let mut logits = match (place.logits.take(), run.tokens()) {
+            let fed = match (place.logits.take(), run.tokens()) {
                 (None, [.., token]) => {
-                    let (sequence, last) = (&place.sequence, LogitsFor::Last);
+                    let (sequence, draw) = (&place.sequence, run.draw());
                     let fed = (self.batcher)
-                        .feed(self.id, sequence, &[*token], last)
+                        .feed_and_draw(self.id, sequence, *token, draw)
                         .await;
                     fed.map_err(model_failure)?
                 }
-                (logits, _) => logits.unwrap_or_default(),
+                (logits, _) => Fed::Logits(logits.unwrap_or_default()),
             };
             let delta = run
-                .accept(self.tokenizer, &mut logits)
+                .accept(self.tokenizer, fed)
                 .map_err(|error| sample_failure(&error, self.plan.has_bias()))?;
             let now = self.runtime.now_millis();
             let mut meter = self.meter.borrow_mut();
@@ -360,7 +360,7 @@ fn scorer<'a>(
     entries.extend(first.map(|&id| TokenEntry::unpredicted(tokenizer, id)));
     move |id, logits| {
         let offset = offsets.get(entries.len()).copied().unwrap_or_default();
-        let own = LogProbabilities::new(logits);
-        entries.push(TokenEntry::new(tokenizer, id, offset, &own, n_top));
+        let own = LogProbabilities::new(logits).report(id, usize::from(n_top));
+        entries.push(TokenEntry::new(tokenizer, id, offset, own, n_top));
     }
 }

@@ -8,7 +8,7 @@
 //! `generation` runs its prompts and choices side by side, once `seats` has room for them; `prefill` reads a prompt in pieces; `choice`
 //! is one choice's state, which takes logits and gives text by way of `hold_back` and `stop`; `batch` joins what all of them, in all
 //! requests, ask of the model into steps; `emitter` makes chunks, which `stream` hands over one at a time. What a request leaves in the
-//! model is kept by `prefix`.
+//! model is kept by `prefix`; what it cost the device is counted by `work`.
 //!
 //! The engine knows no tensors, no files and no browser. It runs on one thread, and nothing in it blocks.
 
@@ -33,6 +33,7 @@ mod stop;
 mod stream;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod work;
 
 pub use collect::collect;
 pub use engine::{CallOptions, Engine, EngineOptions, Identity};
@@ -43,3 +44,4 @@ pub use loader::{load_tokenizer, system_fingerprint, vocabulary_config};
 pub use prefix::PrefixStats;
 pub use runtime::Runtime;
 pub use stream::{CompletionStream, StreamHandle};
+pub use work::{DeviceWork, StepStats, WorkStats};

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use cinderlm_protocol::{Logprobs, TopLogprobs};
-use cinderlm_sampler::LogProbabilities;
+use cinderlm_sampler::Reported;
 use cinderlm_tokenizer::Tokenizer;
 
 /// What is reported about one token.
@@ -18,16 +18,16 @@ pub(crate) struct TokenEntry {
 }
 
 impl TokenEntry {
-    /// The entry of `token`, drawn from or scored with the model's own distribution, beside its `n_top` likeliest.
+    /// The entry of `token`, with what the model's own distribution says of it and of the `n_top` likeliest.
     pub(crate) fn new(
         tokenizer: &Tokenizer,
         token: u32,
         text_offset: u32,
-        own: &LogProbabilities<'_>,
+        own: Option<Reported>,
         n_top: u8,
     ) -> Self {
-        let logprob = own.logprob(token);
-        let mut top = own.top(usize::from(n_top));
+        let logprob = own.as_ref().map(|own| own.logprob);
+        let mut top = own.map_or_else(Vec::new, |own| own.top);
         if top.iter().all(|(likely, _)| *likely != token) {
             top.extend(logprob.map(|logprob| (token, logprob)));
         }

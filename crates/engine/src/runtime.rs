@@ -1,5 +1,7 @@
 //! What the engine asks of the program around it.
 
+use crate::work::DeviceWork;
+
 /// Hooks into the host: clocks, randomness and its event loop.
 ///
 /// The engine reads no clock and no random source by itself, so one build of it runs in a browser's worker, natively and, with a
@@ -21,4 +23,9 @@ pub trait Runtime {
         reason = "everything runs on one thread of a worker: no caller needs Send"
     )]
     async fn yield_now(&self);
+
+    /// What the device was given to do since this was last asked, where the host watches it.
+    fn take_work(&self) -> DeviceWork {
+        DeviceWork::default()
+    }
 }

@@ -220,3 +220,21 @@ proptest! {
         prop_assert_eq!(bench.probe.n_live_sequences(), 0);
     }
 }
+
+#[test]
+fn steps_and_their_work_are_counted_by_kind() {
+    let bench = Bench::noisy();
+    let mut fields = endless("0123", 2, 3);
+    fields["stream"] = json!(false);
+    bench.completed(fields);
+    let stats = bench.engine.work_stats();
+    let kinds = [stats.prefill, stats.decode];
+    assert_eq!(
+        kinds.map(|kind| (kind.n_steps, kind.n_tokens)),
+        [(1, 4), (2, 4)]
+    );
+    // The scripted host has one dispatch more to tell of each time, and is asked twice a step.
+    assert_eq!(stats.prefill.total.dispatches, 2);
+    assert_eq!(stats.decode.total.dispatches, 4 + 6);
+    assert_eq!(stats.decode.last.dispatches, 6);
+}

@@ -127,7 +127,7 @@ impl WordBuffer {
     }
 
     /// Writes `words` from word `first` on. Kernels that are launched later see them.
-    pub(crate) fn write(&mut self, first: usize, words: &[u32]) {
+    pub(crate) fn write(&self, first: usize, words: &[u32]) {
         let after = self.n_words - first - words.len();
         let part = (self.handle.clone())
             .offset_start(first as u64 * 4)

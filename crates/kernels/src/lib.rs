@@ -11,6 +11,7 @@ mod cache;
 pub mod cpu;
 mod cube;
 mod device;
+mod draw;
 mod error;
 mod flex;
 mod loader;
@@ -28,6 +29,7 @@ pub use cache::{KvCache, KvLayout, MAX_HEAD_DIM};
 pub use device::{
     gpu_bytes_in_use, gpu_bytes_reserved, max_buffer_bytes, memory_cleanup, weight_vector,
 };
+pub use draw::{DrawBuffer, DrawKind, DrawRow, Drawn};
 pub use error::KernelError;
 pub use loader::{MatrixLoader, WeightMemory};
 pub use matrix::PackedMatrix;

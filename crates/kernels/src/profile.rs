@@ -17,8 +17,6 @@ pub struct Profile {
     /// Outputs of a linear layer that one invocation forms side by side, 32 apart, for one reading of the activations. More than 1 leaves
     /// fewer invocations.
     pub linear_tiles: usize,
-    /// Invocations that share one row of a norm.
-    pub norm_lanes: usize,
     /// Invocations that share one head of one row in attention, each walking its part of the positions. Fewer are used where their
     /// partial results would not fit the adapter's shared memory.
     pub attention_lanes: usize,
@@ -31,7 +29,6 @@ impl Profile {
             linear_lanes: 1,
             linear_rows: 1,
             linear_tiles: 1,
-            norm_lanes: 1,
             attention_lanes: 1,
         }
     }
@@ -44,7 +41,6 @@ impl Profile {
             linear_lanes: 1,
             linear_rows: 4,
             linear_tiles: 4,
-            norm_lanes: 1,
             attention_lanes: 1,
         }
     }
@@ -56,7 +52,6 @@ impl Profile {
             linear_lanes: 8,
             linear_rows: 8,
             linear_tiles: 1,
-            norm_lanes: 128,
             attention_lanes: 32,
         }
     }

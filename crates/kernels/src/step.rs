@@ -93,7 +93,7 @@ impl StepBuffer {
     ///
     /// # Panics
     /// There are more or fewer rows than were reserved, or more words of tables.
-    pub fn write(&mut self, rows: &[StepRow], tables: &[u32]) {
+    pub fn write(&self, rows: &[StepRow], tables: &[u32]) {
         assert_eq!(rows.len(), self.n_rows, "rows of a reserved step");
         self.buffer.write(0, &step_words(rows, tables));
     }

@@ -2,6 +2,8 @@
 //!
 //! Nothing here knows tensors or devices, so an engine can be tested on a scripted model.
 
+pub use cinderlm_kernels::{DrawRow as Draw, Drawn};
+
 use crate::ModelError;
 
 /// Names one sequence of a model: a growing run of tokens with its own keys and values.
@@ -109,4 +111,25 @@ pub trait CausalLm {
         reason = "everything runs on one thread of a worker: no caller needs Send"
     )]
     async fn forward(&mut self, feeds: &[Feed<'_>]) -> Result<Vec<f32>, ModelError>;
+
+    /// As [`forward`](Self::forward), but draws each feed's next token where the logits are, by the draw of the same index, and returns that.
+    /// Every feed has tokens and asks for the last row.
+    ///
+    /// `None` if the model does not draw, or not these; nothing has happened then. A draw whose uniform number is within rounding of the border
+    /// of two tokens may fall on the other one than with the logits at hand.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    #[allow(
+        async_fn_in_trait,
+        reason = "everything runs on one thread of a worker: no caller needs Send"
+    )]
+    async fn forward_drawn(
+        &mut self,
+        feeds: &[Feed<'_>],
+        draws: &[Draw],
+    ) -> Result<Option<Vec<Drawn>>, ModelError> {
+        let _ = (feeds, draws);
+        Ok(None)
+    }
 }

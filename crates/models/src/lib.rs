@@ -13,7 +13,7 @@ pub mod llama;
 mod loading;
 mod metadata;
 
-pub use causal_lm::{CausalLm, Feed, LogitsFor, SequenceId};
+pub use causal_lm::{CausalLm, Draw, Drawn, Feed, LogitsFor, SequenceId};
 pub use error::ModelError;
 pub use info::ModelInfo;
 pub use kv::{BLOCK_TOKENS, MAX_STEP_TOKENS};

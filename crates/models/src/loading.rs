@@ -8,7 +8,7 @@ use cinderlm_weights::ByteSource;
 use cinderlm_weights::gguf::GgufReader;
 
 use crate::llama::{Architecture, LlamaModel};
-use crate::{CausalLm, Feed, ModelError, ModelInfo, SequenceId};
+use crate::{CausalLm, Draw, Drawn, Feed, ModelError, ModelInfo, SequenceId};
 
 /// What a caller may set about a load.
 #[derive(Clone, Copy, Debug, Default)]
@@ -142,6 +142,16 @@ impl CausalLm for LoadedModel {
     async fn forward(&mut self, feeds: &[Feed<'_>]) -> Result<Vec<f32>, ModelError> {
         match self {
             Self::Llama(model) => model.forward(feeds).await,
+        }
+    }
+
+    async fn forward_drawn(
+        &mut self,
+        feeds: &[Feed<'_>],
+        draws: &[Draw],
+    ) -> Result<Option<Vec<Drawn>>, ModelError> {
+        match self {
+            Self::Llama(model) => model.forward_drawn(feeds, draws).await,
         }
     }
 }

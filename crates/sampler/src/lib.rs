@@ -12,8 +12,8 @@ mod log_probabilities;
 mod nucleus;
 mod sampler;
 
-pub use log_probabilities::{LogProbabilities, MIN_LOG_PROBABILITY};
-pub use sampler::{SampleError, Sampler, SamplerConfig};
+pub use log_probabilities::{LogProbabilities, MIN_LOG_PROBABILITY, Reported};
+pub use sampler::{DrawPlan, SampleError, Sampler, SamplerConfig};
 
 /// A logit as everything here sees it: never NaN and never plus infinity, so that differences to
 /// the largest are never NaN.

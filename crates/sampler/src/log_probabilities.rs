@@ -6,6 +6,34 @@ use crate::cleaned;
 /// are raised to it, so that order is kept.
 pub const MIN_LOG_PROBABILITY: f64 = -9999.0;
 
+/// What is reported of one token of a row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reported {
+    /// The token's log-probability.
+    pub logprob: f64,
+    /// The likeliest tokens with theirs, best first.
+    pub top: Vec<(u32, f64)>,
+}
+
+impl Reported {
+    /// From a token's logit, the largest of its row, the row's sum of `exp(logit - largest)` and the likeliest tokens with their logits, as
+    /// whoever has the row gives them.
+    pub fn from_parts(logit: f32, largest: f32, sum: f32, top: &[(u32, f32)]) -> Self {
+        let row = LogProbabilities {
+            logits: &[],
+            max: f64::from(largest),
+            ln_sum: f64::from(sum).ln(),
+        };
+        let top = top.iter();
+        Self {
+            logprob: row.of_logit(logit),
+            top: top
+                .map(|&(token, logit)| (token, row.of_logit(logit)))
+                .collect(),
+        }
+    }
+}
+
 /// Natural log-probabilities over one row of raw logits, from `logit - max - ln(sum(exp(logit -
 /// max)))` in double precision.
 ///
@@ -60,6 +88,14 @@ impl<'a> LogProbabilities<'a> {
         best.into_iter()
             .map(|(token, logit)| (token, self.of_logit(logit)))
             .collect()
+    }
+
+    /// What is reported of `token` beside the `n_top` likeliest; `None` when the row has no such token.
+    pub fn report(&self, token: u32, n_top: usize) -> Option<Reported> {
+        Some(Reported {
+            logprob: self.logprob(token)?,
+            top: self.top(n_top),
+        })
     }
 
     fn of_logit(&self, logit: f32) -> f64 {

@@ -64,7 +64,24 @@ pub enum SampleError {
     },
 }
 
+/// The next draw of a [`Sampler`], for whoever draws in its place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DrawPlan {
+    /// Divides the logits; at 0 the likeliest token is taken.
+    pub temperature: f32,
+    /// As [`SamplerConfig::top_p`].
+    pub top_p: f32,
+    /// From 0 up to but not including 1: the share of the weights that lies before the token. 0 where nothing is drawn.
+    pub uniform: f64,
+    /// What is added to the logits of single tokens, ascending, each token once. Minus infinity bans one.
+    pub adjustments: Vec<(u32, f32)>,
+}
+
 /// Draws the tokens of one choice.
+///
+/// # Elsewhere
+/// Where the logits are not at hand, [`plan`](Self::plan) tells all that a draw needs, and [`accept`](Self::accept) takes the token that
+/// came of it. `sample` is the two in one.
 ///
 /// # Randomness
 /// The generator is ChaCha with 8 rounds. Its key is the seed (eight bytes, little-endian, then
@@ -77,7 +94,7 @@ pub struct Sampler {
     top_p: f32,
     frequency_penalty: f32,
     presence_penalty: f32,
-    /// Bans are minus infinity here.
+    /// By token. Bans are minus infinity here.
     biases: Vec<(u32, f32)>,
     forced: Vec<u32>,
     /// How often each token was generated in this choice, by token. Kept only if a penalty needs
@@ -106,12 +123,14 @@ impl Sampler {
                 },
             )
         };
+        let mut biases: Vec<_> = biases.into_iter().map(banned_or_biased).collect();
+        biases.sort_by_key(|&(token, _)| token);
         Self {
             temperature: config.temperature,
             top_p: config.top_p,
             frequency_penalty: config.frequency_penalty,
             presence_penalty: config.presence_penalty,
-            biases: biases.into_iter().map(banned_or_biased).collect(),
+            biases,
             forced: forced.into_iter().map(|(token, _)| token).collect(),
             counts: Vec::new(),
             rng: stream(seed, choice),
@@ -148,6 +167,43 @@ impl Sampler {
         Ok(token)
     }
 
+    /// What [`sample`](Self::sample) would do to the next row of logits; `None` where tokens are forced, which takes all of them into account.
+    pub fn plan(&self) -> Option<DrawPlan> {
+        if !self.forced.is_empty() {
+            return None;
+        }
+        let uniform = match self.temperature > 0.0 {
+            true => unit_interval(self.rng.clone().next_u64()),
+            false => 0.0,
+        };
+        let mut adjustments = self.biases.clone();
+        for &(token, count) in &self.counts {
+            let penalty = self.penalty(count);
+            match adjustments.binary_search_by_key(&token, |&(token, _)| token) {
+                Ok(at) => adjustments[at].1 -= penalty,
+                Err(at) => adjustments.insert(at, (token, -penalty)),
+            }
+        }
+        Some(DrawPlan {
+            temperature: self.temperature,
+            top_p: self.top_p,
+            uniform,
+            adjustments,
+        })
+    }
+
+    /// Counts a token that was drawn as the last [`plan`](Self::plan) says.
+    pub fn accept(&mut self, token: u32) {
+        if self.temperature > 0.0 {
+            self.rng.next_u64();
+        }
+        self.count(token);
+    }
+
+    fn penalty(&self, count: u32) -> f32 {
+        count as f32 * self.frequency_penalty + self.presence_penalty
+    }
+
     fn apply_bias(&mut self, logits: &mut [f32]) -> Result<(), SampleError> {
         let n_logits = logits.len();
         let unknown = |token| SampleError::UnknownToken { token, n_logits };
@@ -176,7 +232,7 @@ impl Sampler {
     fn apply_penalties(&self, logits: &mut [f32]) {
         for &(token, count) in &self.counts {
             if let Some(logit) = logits.get_mut(token as usize) {
-                *logit -= count as f32 * self.frequency_penalty + self.presence_penalty;
+                *logit -= self.penalty(count);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Single steps with known outcomes.
 
-use cinderlm_sampler::{SampleError, Sampler, SamplerConfig};
+use cinderlm_sampler::{DrawPlan, SampleError, Sampler, SamplerConfig};
 
 const INF: f32 = f32::INFINITY;
 const NAN: f32 = f32::NAN;
@@ -293,4 +293,76 @@ fn a_failed_step_changes_nothing() {
         tokens.extend(sampler.sample(&mut logits.to_vec()));
     }
     assert_eq!(run(&config, 3, 0, &logits, 10), Ok(tokens));
+}
+
+/// A draw made with a plan, by the definition.
+fn drawn_as_planned(logits: &[f32], plan: &DrawPlan) -> u32 {
+    let mut logits: Vec<f64> = logits.iter().map(|&logit| f64::from(logit)).collect();
+    for &(token, by) in &plan.adjustments {
+        logits[token as usize] += f64::from(by);
+    }
+    let mut order: Vec<usize> = (0..logits.len()).collect();
+    order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
+    if plan.temperature == 0.0 {
+        return order[0] as u32;
+    }
+    let weight = |token: usize| (logits[token] / f64::from(plan.temperature)).exp();
+    let total: f64 = order.iter().map(|&token| weight(token)).sum();
+    let mut mass = 0.0;
+    if plan.top_p < 1.0 {
+        let reached = |&token: &usize| {
+            mass += weight(token);
+            mass >= f64::from(plan.top_p) * total
+        };
+        let n_kept = order
+            .iter()
+            .position(reached)
+            .map_or(order.len(), |last| last + 1);
+        order.truncate(n_kept);
+    } else {
+        order.sort_unstable();
+        mass = total;
+    }
+    let mut sum = 0.0;
+    let falls_on = |&&token: &&usize| {
+        sum += weight(token);
+        plan.uniform * mass < sum
+    };
+    *order.iter().find(falls_on).expect("a token") as u32
+}
+
+#[test]
+fn plans_foresee_what_is_sampled() {
+    let logits = [2.0, 1.0, 0.5, -1.0, f32::NEG_INFINITY];
+    for (temperature, top_p) in [(0.0, 1.0), (0.7, 1.0), (1.3, 0.8)] {
+        let config = SamplerConfig {
+            temperature,
+            top_p,
+            frequency_penalty: 0.4,
+            presence_penalty: 0.3,
+            logit_bias: vec![(3, 2.5), (1, -100.0), (0, 0.25)],
+        };
+        for seed in 0..5 {
+            let mut sampler = Sampler::new(config.clone(), seed, 1);
+            let mut apart = sampler.clone();
+            for step in 0..4 {
+                let plan = apart.plan().expect("nothing is forced");
+                assert_eq!(apart.plan().as_ref(), Some(&plan), "a plan changes nothing");
+                let token = sampler.sample(&mut logits.clone()).expect("a token");
+                let what = format!("temperature {temperature}, seed {seed}, step {step}");
+                assert_eq!(drawn_as_planned(&logits, &plan), token, "{what}");
+                assert!(
+                    plan.adjustments.is_sorted_by_key(|&(token, _)| token),
+                    "{what}"
+                );
+                apart.accept(token);
+            }
+            assert_eq!(sampler.plan(), apart.plan());
+        }
+    }
+    let forced = SamplerConfig {
+        logit_bias: vec![(1, 100.0)],
+        ..SamplerConfig::default()
+    };
+    assert_eq!(Sampler::new(forced, 0, 0).plan(), None);
 }

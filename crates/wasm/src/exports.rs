@@ -9,7 +9,7 @@ use crate::convert::{
 };
 use crate::iterator::CompletionIterator;
 use crate::source::{HashedFiles, ModelFiles};
-use crate::{device, models, panic};
+use crate::{device, host, models, panic};
 
 unsafe extern "C" {
     /// Static constructors, made by the linker. The kernel compiler registers itself through them.
@@ -181,13 +181,25 @@ pub fn memory_stats() -> Result<JsValue, JsValue> {
         .map_err(|error| error_to_js(&error))
 }
 
-/// What each model holds for requests that run and has kept of earlier ones, and what that was good for:
-/// `{ [id]: { hits, savedTokens, keptTokens, keptBytes, kvBytes } }`. `kvBytes` is null while a step uses the model.
+/// Has `takeWork` called before and after each step of a model; it returns what the GPU was given to do since it was last called, for
+/// `stats`.
+#[wasm_bindgen(js_name = "watchDevice")]
+pub fn watch_device(
+    #[wasm_bindgen(
+        unchecked_param_type = "() => { dispatches: number; submits: number; readbacks: number; readbackBytes: number; boundBytes: number; createdObjects: number }"
+    )]
+    take_work: js_sys::Function,
+) {
+    host::watch_device(take_work);
+}
+
+/// What each model holds for requests that run and has kept of earlier ones, what that was good for, and what its steps cost the GPU:
+/// `{ [id]: { hits, savedTokens, keptTokens, keptBytes, kvBytes, decode, prefill } }`. `kvBytes` is null while a step uses the model.
 ///
 /// # Errors
 /// `internal`.
 #[wasm_bindgen(
-    unchecked_return_type = "Record<string, { hits: number; savedTokens: number; keptTokens: number; keptBytes: number; kvBytes: number | null }>"
+    unchecked_return_type = "Record<string, { hits: number; savedTokens: number; keptTokens: number; keptBytes: number; kvBytes: number | null; decode: any; prefill: any }>"
 )]
 pub fn stats() -> Result<JsValue, JsValue> {
     to_js(&models::stats()).map_err(|error| error_to_js(&error))

@@ -4,14 +4,25 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use cinderlm_engine::Runtime;
+use cinderlm_engine::{DeviceWork, Runtime};
 use futures::channel::oneshot;
-use js_sys::Date;
+use js_sys::{Date, Function};
+use serde::Deserialize;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::*;
 use web_sys::{MessageChannel, MessagePort, Performance};
 
 type Waiting = Rc<RefCell<VecDeque<oneshot::Sender<()>>>>;
+
+thread_local! {
+    /// Tells what the device was given to do since it was last called; see [`watch_device`].
+    static WATCHER: RefCell<Option<Function>> = const { RefCell::new(None) };
+}
+
+/// Has `take_work` tell what the device was given to do.
+pub(crate) fn watch_device(take_work: Function) {
+    WATCHER.set(Some(take_work));
+}
 
 /// The browser that this module runs in, whether in a worker or in a page.
 #[derive(Clone)]
@@ -54,6 +65,39 @@ impl Runtime for Host {
 
     async fn yield_now(&self) {
         self.tasks.next().await;
+    }
+
+    fn take_work(&self) -> DeviceWork {
+        let told = WATCHER.with_borrow(|watcher| {
+            let told = watcher.as_ref()?.call0(&JsValue::UNDEFINED).ok()?;
+            serde_wasm_bindgen::from_value::<ToldWork>(told).ok()
+        });
+        told.map(DeviceWork::from).unwrap_or_default()
+    }
+}
+
+/// What a watcher tells.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ToldWork {
+    dispatches: u64,
+    submits: u64,
+    readbacks: u64,
+    readback_bytes: u64,
+    bound_bytes: u64,
+    created_objects: u64,
+}
+
+impl From<ToldWork> for DeviceWork {
+    fn from(told: ToldWork) -> Self {
+        Self {
+            dispatches: told.dispatches,
+            submits: told.submits,
+            readbacks: told.readbacks,
+            readback_bytes: told.readback_bytes,
+            bound_bytes: told.bound_bytes,
+            created_objects: told.created_objects,
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
 
-use cinderlm_models::{CausalLm, Feed, LogitsFor, ModelError, SequenceId};
+use cinderlm_models::{CausalLm, Draw, Drawn, Feed, LogitsFor, ModelError, SequenceId};
 
 /// What a sequence that begins with `prompt` gives next, step by step, whichever tokens are sampled.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,6 +49,8 @@ struct ProbeState {
     n_tokens_fed: Cell<usize>,
     largest_step_tokens: Cell<usize>,
     n_pauses: Cell<usize>,
+    is_drawing: Cell<bool>,
+    n_drawn: Cell<usize>,
     failures: RefCell<VecDeque<(usize, ModelError)>>,
 }
 
@@ -76,6 +78,16 @@ impl Probe {
     /// Most tokens in one forward call.
     pub fn largest_step_tokens(&self) -> usize {
         self.0.largest_step_tokens.get()
+    }
+
+    /// Has the model draw tokens itself from now on, where it is let.
+    pub fn let_draw(&self) {
+        self.0.is_drawing.set(true);
+    }
+
+    /// Tokens that the model has drawn itself.
+    pub fn n_drawn(&self) -> usize {
+        self.0.n_drawn.get()
     }
 
     /// Makes every forward call from now on suspend `n_pauses` times before it answers.
@@ -276,6 +288,26 @@ impl CausalLm for ScriptedModel {
             self.sequences.insert(feed.sequence, tokens);
         }
         Ok(logits)
+    }
+
+    async fn forward_drawn(
+        &mut self,
+        feeds: &[Feed<'_>],
+        draws: &[Draw],
+    ) -> Result<Option<Vec<Drawn>>, ModelError> {
+        if !self.probe.0.is_drawing.get() {
+            return Ok(None);
+        }
+        let logits = self.forward(feeds).await?;
+        let rows = logits.chunks_exact(self.vocab_size);
+        let drawn: Vec<Drawn> = draws
+            .iter()
+            .zip(rows)
+            .map(|(draw, row)| draw.of(row))
+            .collect();
+        let n_drawn = &self.probe.0.n_drawn;
+        n_drawn.set(n_drawn.get() + drawn.len());
+        Ok(Some(drawn))
     }
 }
 

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use futures::channel::oneshot;
 
-use crate::Runtime;
+use crate::{DeviceWork, Runtime};
 
 thread_local! {
     /// Tasks of this thread's event loop.
@@ -62,6 +62,7 @@ struct RuntimeState {
     n_clock_reads: Cell<u32>,
     n_seeds: Cell<u64>,
     n_yields: Cell<usize>,
+    n_work_taken: Cell<u64>,
 }
 
 impl ScriptedRuntime {
@@ -94,5 +95,15 @@ impl Runtime for ScriptedRuntime {
         EVENT_LOOP.with_borrow_mut(|tasks| tasks.push_back(task));
         // The event loop of a thread that ends drops its tasks.
         let _ = turn.await;
+    }
+
+    /// One dispatch more each time.
+    fn take_work(&self) -> DeviceWork {
+        let dispatches = self.0.n_work_taken.get() + 1;
+        self.0.n_work_taken.set(dispatches);
+        DeviceWork {
+            dispatches,
+            ..DeviceWork::default()
+        }
     }
 }

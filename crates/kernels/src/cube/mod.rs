@@ -7,6 +7,7 @@
 //! At most seven buffers are bound at a time: with cubecl's own one for scalars that makes the eight that every WebGPU adapter allows.
 
 mod attention;
+pub(crate) mod draw;
 mod embed;
 mod head_norm;
 mod kv_copy;
@@ -155,7 +156,12 @@ fn lane_of(unit_pos: u32, #[comptime] lanes: usize) -> usize {
 
 /// An f32 tensor for results, on the device of `like`.
 fn output(shape: [usize; 2], like: &CubeTensor) -> CubeTensor {
+    output_of(DType::F32, shape, like)
+}
+
+/// A tensor of a type of 4 bytes for results, on the device of `like`.
+fn output_of(dtype: DType, shape: [usize; 2], like: &CubeTensor) -> CubeTensor {
     let (client, device) = (like.client.clone(), like.device.clone());
     let handle = client.empty(shape[0] * shape[1] * 4);
-    CubeTensor::new_contiguous(client, device, Shape::new(shape), handle, DType::F32)
+    CubeTensor::new_contiguous(client, device, Shape::new(shape), handle, dtype)
 }

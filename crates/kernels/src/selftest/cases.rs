@@ -63,6 +63,11 @@ pub enum Case {
     Swiglu,
     /// Growing a cache and copying its blocks.
     Cache,
+    /// Drawing tokens, on a GPU.
+    Draw {
+        /// Tokens to draw from.
+        vocab: usize,
+    },
 }
 
 impl fmt::Display for Case {
@@ -144,6 +149,8 @@ pub fn cases() -> Vec<Case> {
         });
     }
     cases.extend([Case::Swiglu, Case::Cache]);
+    // Fewer than a workgroup has invocations, and no multiple of them.
+    cases.extend([7, 1000, 5003].map(|vocab| Case::Draw { vocab }));
     cases
 }
 
@@ -181,6 +188,7 @@ impl Case {
             } => run::attention(n_heads, n_kv_heads, head_dim, device, profile).await,
             Self::Swiglu => run::swiglu(device).await,
             Self::Cache => run::cache(device).await,
+            Self::Draw { vocab } => run::draw(vocab, device).await,
         }
     }
 }

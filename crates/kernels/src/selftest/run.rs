@@ -7,8 +7,8 @@ use super::SelftestError;
 use super::compare::{compare, interleaved, is_cpu, matrix, read, vector};
 use crate::cpu::selftest::Noise;
 use crate::{
-    AttentionParams, Fused, HeadNormParams, KvCache, KvLayout, PackedMatrix, Profile, RopeLayout,
-    RopeParams, Step, StepRow, reference,
+    AttentionParams, DrawBuffer, DrawKind, DrawRow, Drawn, Fused, HeadNormParams, KvCache,
+    KvLayout, PackedMatrix, Profile, RopeLayout, RopeParams, Step, StepRow, reference,
 };
 
 /// Numbers of rows that leave tiles of rows whole, partly filled and empty.
@@ -437,4 +437,80 @@ pub(super) async fn cache(device: &Device) -> Result<(), SelftestError> {
     }
     compare("keys", cache.buffers().k.clone(), &k, |_| 0.0).await?;
     compare("values", cache.buffers().v.clone(), &v, |_| 0.0).await
+}
+
+/// Rows that ask for everything a draw can do, of which some draw from flat logits and some from steep ones.
+fn draws(vocab: usize, noise: &mut Noise) -> (Vec<DrawRow>, Vec<f32>) {
+    let mut rows = Vec::new();
+    let mut logits = Vec::new();
+    for (i, uniform) in (0..12).zip(noise.units(12)) {
+        let adjustments = (0..vocab.min(i)).map(|token| match token % 3 {
+            0 => (token as u32, f32::NEG_INFINITY),
+            _ => (token as u32, token as f32 - 1.5),
+        });
+        rows.push(DrawRow {
+            temperature: [0.0, 1.0, 0.6, 2.0][i % 4],
+            top_p: [1.0, 0.9, 0.3, 0.0][i / 3],
+            uniform: f64::from(uniform.abs()).min(0.999_999),
+            adjustments: adjustments.collect(),
+            n_top: [0, 1, 5, 3][(i / 2) % 4],
+        });
+        let steepness = [0.5, 8.0, 30.0][i % 3];
+        logits.extend(noise.units(vocab).into_iter().map(|unit| steepness * unit));
+    }
+    // Logits that cannot be drawn, and equals.
+    logits[..3].copy_from_slice(&[f32::NAN, f32::NEG_INFINITY, f32::NAN]);
+    let (first, last) = (logits[vocab], 2 * vocab - 1);
+    logits[last] = first;
+    (rows, logits)
+}
+
+pub(super) async fn draw(vocab: usize, device: &Device) -> Result<(), SelftestError> {
+    let mut noise = Noise::new(vocab as u64);
+    for _ in 0..4 {
+        let (rows, logits) = draws(vocab, &mut noise);
+        let Some(buffer) = DrawBuffer::new(rows.len(), device)? else {
+            return Ok(()); // A CPU has the logits at hand.
+        };
+        let kind = DrawKind::of(rows.iter());
+        buffer.write(rows.iter());
+        let values = read("draws", buffer.draw(matrix(&logits, vocab, device), kind)).await?;
+        let drawn = Drawn::read(&values, rows.iter());
+        for (i, (drawn, row)) in drawn.zip(&rows).enumerate() {
+            check_draw(i, &drawn, &row.of(&logits[i * vocab..][..vocab]))?;
+        }
+    }
+    Ok(())
+}
+
+fn check_draw(index: usize, actual: &Drawn, expected: &Drawn) -> Result<(), SelftestError> {
+    let differs = |what, actual, expected, tolerance| SelftestError::Differs {
+        what,
+        index,
+        actual,
+        expected,
+        tolerance,
+    };
+    let token = |token: Option<u32>| token.map_or(-1.0, |token| token as f32);
+    if actual.token != expected.token {
+        return Err(differs(
+            "drawn token",
+            token(actual.token),
+            token(expected.token),
+            0.0,
+        ));
+    }
+    if actual.logit != expected.logit {
+        return Err(differs("logit", actual.logit, expected.logit, 0.0));
+    }
+    if actual.top != expected.top {
+        let first = |drawn: &Drawn| token(drawn.top.first().map(|&(token, _)| token));
+        return Err(differs("likeliest", first(actual), first(expected), 0.0));
+    }
+    let tolerance = 1e-5 * expected.sum;
+    let close = (actual.sum - expected.sum).abs() <= tolerance;
+    if !expected.top.is_empty() && !(close && actual.largest == expected.largest) {
+        return Err(differs("sum", actual.sum, expected.sum, tolerance));
+    }
+    Ok(())
 }

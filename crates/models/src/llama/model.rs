@@ -1,19 +1,23 @@
 //! A loaded model: the network, its key-value memory, and the step that joins them.
 
+use std::rc::Rc;
+
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use cinderlm_kernels::{Profile, Step, memory_cleanup, read};
+use cinderlm_kernels::{DrawBuffer, DrawKind, Profile, Step, memory_cleanup, read};
 use cinderlm_weights::ByteSource;
 use cinderlm_weights::gguf::{GgufHeader, GgufReader};
 
 use super::config::{Architecture, LlamaConfig};
 use super::loader::{self, Parts};
 use super::network::Llama;
-use super::recordings::Recordings;
+use super::recordings::{self, Recordable, Recordings};
 use super::tensor_names::{GlobalPart, Place};
-use crate::kv::{BLOCK_TOKENS, KvMemory, MAX_STEP_TOKENS, StepLimits};
+use crate::kv::{BLOCK_TOKENS, KvMemory, MAX_STEP_TOKENS, StepLimits, StepPlan};
 use crate::loading::CleanupOnDrop;
 use crate::metadata::ArchitectureKeys;
-use crate::{CausalLm, Feed, LoadHooks, LoadOptions, ModelError, ModelInfo, SequenceId};
+use crate::{
+    CausalLm, Draw, Drawn, Feed, LoadHooks, LoadOptions, ModelError, ModelInfo, SequenceId,
+};
 
 /// Rows that go through the output layer and back to the host at a time. Bounds the buffers that a large vocabulary takes.
 const LOGITS_ROWS: usize = 32;
@@ -27,6 +31,8 @@ pub struct LlamaModel {
     /// Of steps over the buffers that `kv` has in the generation after it. Declared before the clean-up, which would find their memory in use.
     recordings: Recordings,
     recorded_generation: u64,
+    /// Of the number of rows that was drawn for last without a recording.
+    draw_buffer: Option<(usize, Rc<DrawBuffer>)>,
     profile: Profile,
     device: Device,
     _cleanup: CleanupOnDrop,
@@ -67,6 +73,7 @@ impl LlamaModel {
             kv,
             recordings: Recordings::default(),
             recorded_generation: 0,
+            draw_buffer: None,
             profile,
             device: device.clone(),
             _cleanup: cleanup,
@@ -88,14 +95,64 @@ impl LlamaModel {
                 message: format!("no room for {n_values} logits"),
             })?;
         for rows in wanted.chunks(LOGITS_ROWS) {
-            let indices = rows.iter().map(|row| *row as i32).collect();
-            let indices = TensorData::new(indices, [rows.len()]);
-            let indices = Tensor::<1, Int>::from_data(indices, &self.device);
-            let picked = hidden.clone().select(0, indices);
+            let picked = self.picked(hidden.clone(), rows);
             let data = read(self.network.logits(picked, self.profile)).await?;
             logits.extend_from_slice(values_of(&data)?);
         }
         Ok(logits)
+    }
+
+    /// Rows of `hidden`.
+    fn picked(&self, hidden: Tensor<2>, rows: &[u32]) -> Tensor<2> {
+        let indices = rows.iter().map(|row| *row as i32).collect();
+        let indices = TensorData::new(indices, [rows.len()]);
+        let indices = Tensor::<1, Int>::from_data(indices, &self.device);
+        hidden.select(0, indices)
+    }
+
+    /// Lays out a step. What was recorded over buffers that the caches no longer have is forgotten.
+    fn plan(&mut self, feeds: &[Feed<'_>]) -> Result<StepPlan, ModelError> {
+        let plan = self.kv.plan(feeds);
+        self.follow_caches();
+        plan
+    }
+
+    /// Launches a step; gives its hidden rows.
+    fn launch(&mut self, plan: &StepPlan) -> Tensor<2> {
+        let step = Step::new(&plan.rows, &plan.tables, &self.device);
+        (self.network).forward(&step, self.kv.caches_mut(), self.profile)
+    }
+
+    /// Runs a step that was recorded, or is by now; gives its logits or what was drawn.
+    fn replay(
+        &mut self,
+        plan: &StepPlan,
+        draws: Option<&[Draw]>,
+    ) -> Result<Option<Tensor<2>>, ModelError> {
+        let step = Recordable {
+            plan,
+            draws,
+            max_table: self.kv.max_table(),
+            device: &self.device,
+            profile: self.profile,
+        };
+        let (network, caches) = (&self.network, self.kv.caches_mut());
+        self.recordings.run(step, |words| {
+            let hidden = network.forward(words, caches, step.profile);
+            network.logits(hidden, step.profile)
+        })
+    }
+
+    /// A buffer for draws of steps that are not recorded; `None` where the device does not draw.
+    fn draw_buffer(&mut self, n_rows: usize) -> Result<Option<Rc<DrawBuffer>>, ModelError> {
+        if let Some((n, buffer)) = &self.draw_buffer
+            && *n == n_rows
+        {
+            return Ok(Some(Rc::clone(buffer)));
+        }
+        let buffer = DrawBuffer::new(n_rows, &self.device)?.map(Rc::new);
+        self.draw_buffer = buffer.clone().map(|buffer| (n_rows, buffer));
+        Ok(buffer)
     }
 
     /// Forgets recordings of steps over buffers that the caches no longer have, and gives those buffers back.
@@ -148,25 +205,14 @@ impl CausalLm for LlamaModel {
     }
 
     async fn forward(&mut self, feeds: &[Feed<'_>]) -> Result<Vec<f32>, ModelError> {
-        let max_table = self.kv.max_table();
-        let plan = self.kv.plan(feeds);
-        self.follow_caches();
-        let plan = plan?;
+        let plan = self.plan(feeds)?;
         if plan.rows.is_empty() {
             return Ok(Vec::new());
         }
-        let (network, profile) = (&self.network, self.profile);
-        let caches = self.kv.caches_mut();
-        let replayed = self
-            .recordings
-            .run(&plan, max_table, &self.device, |step| {
-                network.logits(network.forward(step, caches, profile), profile)
-            })?;
-        let logits = if let Some(logits) = replayed {
+        let logits = if let Some(logits) = self.replay(&plan, None)? {
             into_values(read(logits).await?)?
         } else {
-            let step = Step::new(&plan.rows, &plan.tables, &self.device);
-            let hidden = network.forward(&step, self.kv.caches_mut(), profile);
+            let hidden = self.launch(&plan);
             if plan.wanted.is_empty() {
                 finished(hidden).await?;
                 Vec::new()
@@ -176,6 +222,40 @@ impl CausalLm for LlamaModel {
         };
         self.kv.commit(feeds);
         Ok(logits)
+    }
+
+    async fn forward_drawn(
+        &mut self,
+        feeds: &[Feed<'_>],
+        draws: &[Draw],
+    ) -> Result<Option<Vec<Drawn>>, ModelError> {
+        let vocab_size = self.info.vocab_size;
+        let can_draw = |draw: &Draw| {
+            let tokens = draw.adjustments.iter().map(|&(token, _)| token as usize);
+            draw.adjustments.len() <= DrawBuffer::MAX_ADJUSTMENTS
+                && draw.n_top <= DrawBuffer::MAX_TOP
+                && tokens.into_iter().all(|token| token < vocab_size)
+        };
+        if draws.is_empty() || draws.len() > recordings::MAX_ROWS || !draws.iter().all(can_draw) {
+            return Ok(None);
+        }
+        let Some(buffer) = self.draw_buffer(draws.len())? else {
+            return Ok(None);
+        };
+        let plan = self.plan(feeds)?;
+        let drawn = match self.replay(&plan, Some(draws))? {
+            Some(drawn) => drawn,
+            None => {
+                let hidden = self.launch(&plan);
+                let picked = self.picked(hidden, &plan.wanted);
+                let logits = self.network.logits(picked, self.profile);
+                buffer.write(draws.iter());
+                buffer.draw(logits, DrawKind::of(draws.iter()))
+            }
+        };
+        let values = into_values(read(drawn).await?)?;
+        self.kv.commit(feeds);
+        Ok(Some(Drawn::read(&values, draws.iter()).collect()))
     }
 }
 

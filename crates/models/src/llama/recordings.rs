@@ -3,14 +3,14 @@
 use std::collections::VecDeque;
 
 use burn::tensor::{Device, Tensor};
-use cinderlm_kernels::{Recording, Step, StepBuffer};
+use cinderlm_kernels::{DrawBuffer, DrawKind, Profile, Recording, Step, StepBuffer};
 
-use crate::ModelError;
 use crate::kv::StepPlan;
+use crate::{Draw, ModelError};
 
 /// Most rows of a step that is recorded: each recording keeps memory for all that its step computes.
-const MAX_ROWS: usize = 16;
-/// Most recordings that are kept, of steps with different numbers of rows.
+pub(super) const MAX_ROWS: usize = 16;
+/// Most recordings that are kept, of steps of different kinds.
 const MAX_KEPT: usize = 4;
 
 /// The recorded steps of a model.
@@ -18,45 +18,63 @@ const MAX_KEPT: usize = 4;
 pub(super) struct Recordings {
     /// Used last at the end.
     kept: VecDeque<Recorded>,
-    /// Rows of the step before, if it was one that could have been recorded.
-    n_rows_before: usize,
+    /// What the step before was.
+    before: Option<Kind>,
     /// Recording failed; the device may do without.
     has_failed: bool,
 }
 
+/// What a recording serves for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Kind {
+    n_rows: usize,
+    draws: Option<DrawKind>,
+}
+
 #[derive(Debug)]
 struct Recorded {
-    n_rows: usize,
-    buffer: StepBuffer,
-    logits: Recording<2>,
+    kind: Kind,
+    step: StepBuffer,
+    draw: Option<DrawBuffer>,
+    result: Recording<2>,
+}
+
+/// A step as recordings see it.
+#[derive(Clone, Copy)]
+pub(super) struct Recordable<'a> {
+    /// Every row wants logits, or has a draw.
+    pub(super) plan: &'a StepPlan,
+    /// One for each row.
+    pub(super) draws: Option<&'a [Draw]>,
+    /// Block ids that a row's table can have.
+    pub(super) max_table: usize,
+    pub(super) device: &'a Device,
+    pub(super) profile: Profile,
 }
 
 impl Recordings {
-    /// Runs a step whose rows all want logits as a replay, recording it first if there was one like it just before. `None` if it is to be
+    /// Runs a step as a replay and gives its logits or what was drawn; records it first if the one before was like it. `None` if it is to be
     /// run by other means.
     ///
     /// `run` launches a step and gives its logits; all its buffers but the step's stay in place until [`clear`](Self::clear).
     pub(super) fn run(
         &mut self,
-        plan: &StepPlan,
-        max_table: usize,
-        device: &Device,
+        step: Recordable<'_>,
         run: impl FnMut(&Step) -> Tensor<2>,
     ) -> Result<Option<Tensor<2>>, ModelError> {
-        let n_rows = plan.rows.len();
-        let is_repeated = std::mem::replace(&mut self.n_rows_before, n_rows) == n_rows;
-        if n_rows > MAX_ROWS || !plan.wants_all() {
-            self.n_rows_before = 0;
+        let kind = step.kind();
+        let is_repeated = self.before.replace(kind) == Some(kind);
+        if kind.n_rows > MAX_ROWS || !step.plan.wants_all() {
             return Ok(None);
         }
-        let known = self.kept.iter().position(|kept| kept.n_rows == n_rows);
+        let known = self.kept.iter().position(|kept| kept.kind == kind);
         let recorded = match known.and_then(|index| self.kept.remove(index)) {
-            Some(mut recorded) => {
-                recorded.buffer.write(&plan.rows, &plan.tables);
+            Some(recorded) => {
+                write(&recorded.step, recorded.draw.as_ref(), step);
                 recorded
             }
             None if is_repeated && !self.has_failed => {
-                let recorded = Recorded::new(plan, max_table, device, run)?;
+                let recorded = Recorded::new(step, run)?;
                 self.has_failed = recorded.is_none();
                 let Some(recorded) = recorded else {
                     return Ok(None);
@@ -68,40 +86,67 @@ impl Recordings {
         if self.kept.len() == MAX_KEPT {
             self.kept.pop_front();
         }
-        // SAFETY: weights live as long as the model does, which clears its recordings when the caches get other buffers; the step's buffer
-        // and the result are the recording's own.
-        let logits = unsafe { recorded.logits.replay() }?;
+        // SAFETY: weights live as long as the model does, which clears its recordings when the caches get other buffers; the step's buffer,
+        // the draw's and the result are the recording's own.
+        let result = unsafe { recorded.result.replay() }?;
         self.kept.push_back(recorded);
-        Ok(Some(logits))
+        Ok(Some(result))
     }
 
-    /// Drops all recordings, and with them what they hold of the device's memory. Returns whether there were any.
-    pub(super) fn clear(&mut self) -> bool {
-        let had_any = !self.kept.is_empty();
+    /// Drops all recordings, and with them what they hold of the device's memory.
+    pub(super) fn clear(&mut self) {
         self.kept.clear();
-        had_any
+    }
+}
+
+impl Recordable<'_> {
+    fn kind(&self) -> Kind {
+        Kind {
+            n_rows: self.plan.rows.len(),
+            draws: self.draws.map(|draws| DrawKind::of(draws.iter())),
+        }
     }
 }
 
 impl Recorded {
     /// `None` where the device is no GPU, or did not record the step.
     fn new(
-        plan: &StepPlan,
-        max_table: usize,
-        device: &Device,
+        step: Recordable<'_>,
         mut run: impl FnMut(&Step) -> Tensor<2>,
     ) -> Result<Option<Self>, ModelError> {
-        let n_rows = plan.rows.len();
-        let Some((step, mut buffer)) = Step::reserve(n_rows, n_rows * max_table, device)? else {
+        let (kind, device) = (step.kind(), step.device);
+        let n_table_words = kind.n_rows * step.max_table;
+        let Some((words, buffer)) = Step::reserve(kind.n_rows, n_table_words, device)? else {
             return Ok(None);
         };
-        buffer.write(&plan.rows, &plan.tables);
-        // A failure here is one of recording, or one of the device that the step itself will meet as well, and report.
-        let logits = Recording::new(device, || run(&step)).ok().flatten();
-        Ok(logits.map(|logits| Self {
-            n_rows,
-            buffer,
-            logits,
+        let draw = match kind.draws {
+            Some(_) => DrawBuffer::new(kind.n_rows, device)?,
+            None => None,
+        };
+        let launches = || {
+            let logits = run(&words);
+            match (&draw, kind.draws) {
+                (Some(draw), Some(draws)) => draw.draw(logits, draws),
+                _ => logits,
+            }
+        };
+        // What the first run reads is written here; a failure is one of recording, or one of the device that the step itself will meet as
+        // well, and report.
+        write(&buffer, draw.as_ref(), step);
+        let result = Recording::new(device, launches).ok().flatten();
+        Ok(result.map(|result| Self {
+            kind,
+            step: buffer,
+            draw,
+            result,
         }))
+    }
+}
+
+/// Puts a step's numbers where its recording reads them.
+fn write(buffer: &StepBuffer, draw: Option<&DrawBuffer>, step: Recordable<'_>) {
+    buffer.write(&step.plan.rows, &step.plan.tables);
+    if let (Some(draw), Some(draws)) = (draw, step.draws) {
+        draw.write(draws.iter());
     }
 }
