@@ -4,6 +4,7 @@
 //! command brings in what it needs and says on standard error what it is doing; standard output is kept for results.
 
 mod arrows;
+mod bench;
 mod build;
 mod compat;
 mod complete;
@@ -59,6 +60,8 @@ enum Task {
     Test(test::Arguments),
     /// Compare with a real server, llama-cpp-python's, which is compiled first: ten minutes, once.
     Compat(compat::Arguments),
+    /// Measure cinderlm and its peers in turns: an hour or more; see docs/performance.md.
+    Bench(bench::Arguments),
     /// Take the pictures in docs/images/ anew.
     Screenshots,
     /// Write the reference of the package's API into target/api/.
@@ -92,6 +95,7 @@ fn run(task: Task) -> Result<()> {
         Task::Serve { port } => complete::serve(&workspace, port),
         Task::Test(arguments) => test::run(&workspace, &arguments),
         Task::Compat(arguments) => compat::run(&workspace, &arguments),
+        Task::Bench(arguments) => bench::run(&workspace, arguments),
         Task::Screenshots => test::screenshots(&workspace),
         Task::Docs => build::reference(&workspace).map(drop),
         Task::Tidy => tidy::run(&workspace),

@@ -69,6 +69,16 @@ impl Workspace {
         self.root.join("tests/compat")
     }
 
+    /// What measures cinderlm and its peers.
+    pub(crate) fn bench(&self) -> PathBuf {
+        self.root.join("tests/bench")
+    }
+
+    /// What the model that tests run must give.
+    pub(crate) fn golden_model(&self) -> PathBuf {
+        self.root.join("tests/golden/smollm2-135m-instruct-q4_1")
+    }
+
     /// The browser harness and its tests.
     pub(crate) fn e2e(&self) -> PathBuf {
         self.root.join("tests/e2e")

@@ -5,6 +5,7 @@ mod debian;
 pub(crate) mod llama;
 pub(crate) mod model;
 pub(crate) mod npm;
+pub(crate) mod peers;
 pub(crate) mod toolchain;
 
 use anyhow::Result;
