@@ -27,7 +27,7 @@ use crate::work::WorkStats;
 pub(crate) struct RequestId(u64);
 
 /// What a feed gives.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Fed {
     /// The rows of logits that it asked for.
     Logits(Vec<f32>),
@@ -215,16 +215,16 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Batcher<M, R> {
         }
     }
 
-    /// Appends a token to a sequence in one of the next steps. The model may draw the one after it as `draw` says; else its logits are
+    /// Appends tokens to a sequence in one of the next steps. The model may draw the one after them as `draw` says; else its logits are
     /// returned.
     pub(crate) async fn feed_and_draw(
         &self,
         request: RequestId,
         sequence: &Sequence<M, R>,
-        token: u32,
+        tokens: &[u32],
         draw: Option<Draw>,
     ) -> Answer {
-        self.ask(request, sequence, &[token], LogitsFor::Last, draw)
+        self.ask(request, sequence, tokens, LogitsFor::Last, draw)
             .await
     }
 

@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use cinderlm_models::{CausalLm, ModelError};
+use cinderlm_models::{CausalLm, Draw, ModelError};
 use cinderlm_protocol::{Choice, CompletionError, FinishReason};
 use cinderlm_sampler::LogProbabilities;
 use cinderlm_tokenizer::Tokenizer;
@@ -68,8 +68,8 @@ struct Place<M: CausalLm, R> {
     /// Dropped first: what the sequence has room for then is free to keep it.
     seat: Seat,
     sequence: Sequence<M, R>,
-    /// The logits of its next step, where reading the prompt has left them.
-    logits: Option<Vec<f32>>,
+    /// What its next step gives, where reading the prompt has left it.
+    next: Option<Fed>,
 }
 
 impl<M: CausalLm + 'static, R: Runtime + 'static> Generation<'_, M, R> {
@@ -90,7 +90,7 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Generation<'_, M, R> {
                 None
             }
         };
-        let (echo, prefilled) = self.read(prompt, seat.is_some()).await?;
+        let (echo, prefilled) = self.read(index, prompt, seat.is_some()).await?;
         let Some(prefilled) = prefilled else {
             drop(seat);
             return self.send_echoes(index, &echo).await;
@@ -129,6 +129,7 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Generation<'_, M, R> {
     /// from if any token is wanted.
     async fn read(
         &self,
+        index: u32,
         prompt: &PromptTokens,
         is_read: bool,
     ) -> Result<(Delta, Option<Prefilled<M, R>>), CompletionError> {
@@ -143,11 +144,13 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Generation<'_, M, R> {
             let scored = self.plan.n_top.filter(|_| self.plan.echo);
             let entries = &mut echo.entries;
             let score = scored.map(|n_top| scorer(prompt, self.tokenizer, n_top, entries));
+            let only = (self.plan.n_candidates == 1).then(|| self.run_of(index, 0, prompt));
             let plan = PrefillPlan {
                 request: self.id,
                 scope: self.scope,
                 tokens: &prompt.ids,
                 is_continued,
+                draw: only.and_then(|run| run.draw()),
             };
             let read = prefill(self.batcher, plan, score).await;
             prefilled = Some(read.map_err(model_failure)?).filter(|_| is_continued);
@@ -248,16 +251,20 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Generation<'_, M, R> {
             }
         };
         let prefilled = self.share(read).await.map_err(model_failure)?;
-        let sampler = self.plan.sampler(read.index, number);
-        let config = self.plan.choice_config(read.prompt);
         Ok(Candidate {
-            run: ChoiceRun::new(sampler, config),
+            run: self.run_of(read.index, number, read.prompt),
             place: Some(Place {
                 seat,
                 sequence: prefilled.sequence,
-                logits: Some(prefilled.logits),
+                next: prefilled.next,
             }),
         })
+    }
+
+    /// The choice of this number, with nothing generated yet.
+    fn run_of(&self, index: u32, number: u32, prompt: &PromptTokens) -> ChoiceRun {
+        let sampler = self.plan.sampler(index, number);
+        ChoiceRun::new(sampler, self.plan.choice_config(prompt))
     }
 
     /// Takes a place again for a choice that left its own.
@@ -268,21 +275,26 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Generation<'_, M, R> {
     ) -> Result<Place<M, R>, ModelError> {
         let seat = self.take_seat(read.prompt).await;
         let tokens = [&read.prompt.ids, run.tokens()].concat();
-        let prefilled = self.reread(&tokens).await?;
+        let prefilled = self.reread(&tokens, run.draw()).await?;
         Ok(Place {
             seat,
             sequence: prefilled.sequence,
-            logits: Some(prefilled.logits),
+            next: prefilled.next,
         })
     }
 
     /// Feeds what was fed before to a sequence of its own.
-    async fn reread(&self, tokens: &[u32]) -> Result<Prefilled<M, R>, ModelError> {
+    async fn reread(
+        &self,
+        tokens: &[u32],
+        draw: Option<Draw>,
+    ) -> Result<Prefilled<M, R>, ModelError> {
         let plan = PrefillPlan {
             request: self.id,
             scope: self.scope,
             tokens,
             is_continued: true,
+            draw,
         };
         prefill(self.batcher, plan, None::<fn(u32, &[f32])>).await
     }
@@ -294,7 +306,7 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Generation<'_, M, R> {
         let kept = read.prefilled.borrow().clone();
         let shared = match kept {
             Some(shared) => shared,
-            None => Rc::new(self.reread(&read.prompt.ids).await?),
+            None => Rc::new(self.reread(&read.prompt.ids, None).await?),
         };
         // Whoever waits for a seat holds nothing; what is kept for prompts like it may still be there later.
         let is_needed = n_left > 0 && !self.must_wait(read.prompt);
@@ -305,7 +317,7 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Generation<'_, M, R> {
             Ok(own) => Ok(own),
             Err(shared) => Ok(Prefilled {
                 sequence: self.batcher.fork(&shared.sequence).await?,
-                logits: shared.logits.clone(),
+                next: shared.next.clone(),
             }),
         }
     }
@@ -324,15 +336,15 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Generation<'_, M, R> {
         loop {
             let started = self.runtime.now_millis();
             let is_first = run.tokens().is_empty();
-            let fed = match (place.logits.take(), run.tokens()) {
+            let fed = match (place.next.take(), run.tokens()) {
                 (None, [.., token]) => {
                     let (sequence, draw) = (&place.sequence, run.draw());
                     let fed = (self.batcher)
-                        .feed_and_draw(self.id, sequence, *token, draw)
+                        .feed_and_draw(self.id, sequence, &[*token], draw)
                         .await;
                     fed.map_err(model_failure)?
                 }
-                (logits, _) => Fed::Logits(logits.unwrap_or_default()),
+                (next, _) => next.unwrap_or(Fed::Logits(Vec::new())),
             };
             let delta = run
                 .accept(self.tokenizer, fed)

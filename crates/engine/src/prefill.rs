@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use cinderlm_models::{CausalLm, LogitsFor, ModelError};
+use cinderlm_models::{CausalLm, Draw, LogitsFor, ModelError};
 
-use crate::batch::{Batcher, RequestId, Sequence};
+use crate::batch::{Batcher, Fed, RequestId, Sequence};
 use crate::prefix::Scope;
 use crate::runtime::Runtime;
 
@@ -12,8 +12,8 @@ use crate::runtime::Runtime;
 pub(crate) struct Prefilled<M: CausalLm, R> {
     /// Holds the prompt; choices are forked from it.
     pub(crate) sequence: Sequence<M, R>,
-    /// The logits that follow the prompt's last token. Empty if nothing is to be generated.
-    pub(crate) logits: Vec<f32>,
+    /// What follows the prompt's last token: logits, or the token itself if it was to be drawn. Nothing if nothing is to be generated.
+    pub(crate) next: Option<Fed>,
 }
 
 /// What to learn from a prompt while it is read.
@@ -26,6 +26,8 @@ pub(crate) struct PrefillPlan<'a> {
     pub(crate) tokens: &'a [u32],
     /// Whether tokens will be generated after it.
     pub(crate) is_continued: bool,
+    /// How the first of them is drawn, where only one choice follows.
+    pub(crate) draw: Option<Draw>,
 }
 
 /// Reads a prompt in pieces. `score` gets each token's logits, in other words the row *before* it, from the second token on; one piece's
@@ -41,34 +43,35 @@ pub(crate) async fn prefill<M: CausalLm + 'static, R: Runtime + 'static>(
         Some(_) => (batcher.open(plan.scope).await, 0),
         None => batcher.open_for(plan.scope, tokens).await,
     };
-    let mut logits = Vec::new();
+    let mut next = None;
     // The last token's row predicts what comes after the prompt.
     let n_fed = tokens.len() - usize::from(!plan.is_continued);
     for Range { start, end } in pieces(n_kept..n_fed, batcher.prompt_rows()) {
         let is_last = end == tokens.len();
-        let wanted = match (&score, is_last) {
-            (Some(_), _) => LogitsFor::All,
-            (None, true) => LogitsFor::Last,
-            (None, false) => LogitsFor::None,
-        };
         let piece = &tokens[start..end];
-        let mut rows = batcher.feed(plan.request, &sequence, piece, wanted).await?;
-        let n_rows = wanted.n_rows(end - start);
-        if n_rows == 0 {
-            continue;
-        }
-        let row_length = rows.len() / n_rows;
-        if let Some(score) = &mut score {
-            let scored = tokens.get(start + 1..).unwrap_or_default();
-            for (row, &token) in rows.chunks_exact(row_length.max(1)).zip(scored) {
-                score(token, row);
+        let Some(score) = &mut score else {
+            if is_last {
+                let draw = plan.draw.clone();
+                let fed = batcher.feed_and_draw(plan.request, &sequence, piece, draw);
+                next = Some(fed.await?);
+            } else {
+                let fed = batcher.feed(plan.request, &sequence, piece, LogitsFor::None);
+                fed.await?;
             }
+            continue;
+        };
+        let fed = batcher.feed(plan.request, &sequence, piece, LogitsFor::All);
+        let mut rows = fed.await?;
+        let row_length = rows.len() / piece.len();
+        let scored = tokens.get(start + 1..).unwrap_or_default();
+        for (row, &token) in rows.chunks_exact(row_length.max(1)).zip(scored) {
+            score(token, row);
         }
         if is_last {
-            logits = rows.split_off(rows.len() - row_length);
+            next = Some(Fed::Logits(rows.split_off(rows.len() - row_length)));
         }
     }
-    Ok(Prefilled { sequence, logits })
+    Ok(Prefilled { sequence, next })
 }
 
 /// A range in ranges of at most `size`.

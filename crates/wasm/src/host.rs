@@ -7,10 +7,11 @@ use std::rc::Rc;
 use cinderlm_engine::{DeviceWork, Runtime};
 use futures::channel::oneshot;
 use js_sys::{Date, Function};
-use serde::Deserialize;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::*;
 use web_sys::{MessageChannel, MessagePort, Performance};
+
+use crate::work::Work;
 
 type Waiting = Rc<RefCell<VecDeque<oneshot::Sender<()>>>>;
 
@@ -70,34 +71,9 @@ impl Runtime for Host {
     fn take_work(&self) -> DeviceWork {
         let told = WATCHER.with_borrow(|watcher| {
             let told = watcher.as_ref()?.call0(&JsValue::UNDEFINED).ok()?;
-            serde_wasm_bindgen::from_value::<ToldWork>(told).ok()
+            serde_wasm_bindgen::from_value::<Work>(told).ok()
         });
         told.map(DeviceWork::from).unwrap_or_default()
-    }
-}
-
-/// What a watcher tells.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ToldWork {
-    dispatches: u64,
-    submits: u64,
-    readbacks: u64,
-    readback_bytes: u64,
-    bound_bytes: u64,
-    created_objects: u64,
-}
-
-impl From<ToldWork> for DeviceWork {
-    fn from(told: ToldWork) -> Self {
-        Self {
-            dispatches: told.dispatches,
-            submits: told.submits,
-            readbacks: told.readbacks,
-            readback_bytes: told.readback_bytes,
-            bound_bytes: told.bound_bytes,
-            created_objects: told.created_objects,
-        }
     }
 }
 

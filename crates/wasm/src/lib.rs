@@ -12,6 +12,7 @@ mod loading;
 mod models;
 mod panic;
 mod source;
+mod work;
 
 pub use exports::*;
 pub use iterator::CompletionIterator;

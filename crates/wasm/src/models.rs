@@ -6,8 +6,8 @@ use std::pin::Pin;
 use std::rc::Rc;
 
 use cinderlm_engine::{
-    CallOptions, CompletionStream, Engine, EngineOptions, Identity, StreamHandle, collect,
-    system_fingerprint,
+    CallOptions, CompletionStream, Engine, EngineOptions, Identity, StreamHandle, WorkStats,
+    collect, system_fingerprint,
 };
 use cinderlm_kernels::gpu_bytes_in_use;
 use cinderlm_models::CausalLm as _;
@@ -22,6 +22,7 @@ use crate::device::{Place, place};
 use crate::host::Host;
 use crate::loading::{self, Model};
 use crate::source::{HashedFiles, WholeFile};
+use crate::work::StepReport;
 
 /// Prompt tokens per step on the CPU, whose steps nothing can interrupt: a chunk takes a fraction of a second.
 const CPU_PREFILL_ROWS: usize = 32;
@@ -74,15 +75,17 @@ pub(crate) struct Memory {
     gpu_bytes: u64,
 }
 
-/// What a model's kept sequences have been good for.
+/// What a model holds and keeps, and what its steps cost.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct PrefixReport {
+pub(crate) struct StatsReport {
     hits: u64,
     saved_tokens: u64,
     kept_tokens: usize,
     kept_bytes: u64,
     kv_bytes: Option<u64>,
+    decode: StepReport,
+    prefill: StepReport,
 }
 
 /// What a completion yields: chunks, or with a request that does not stream, the whole.
@@ -220,17 +223,20 @@ pub(crate) fn detokenize(id: &str, ids: &[f64]) -> Result<String, CompletionErro
     })?
 }
 
-/// What each model's kept sequences have been good for, by id.
-pub(crate) fn stats() -> HashMap<String, PrefixReport> {
+/// What each model holds and keeps, and what its steps cost, by id.
+pub(crate) fn stats() -> HashMap<String, StatsReport> {
     MODELS.with_borrow(|models| {
         let report = |(id, entry): (&String, &Entry)| {
             let stats = entry.engine.prefix_stats();
-            let report = PrefixReport {
+            let WorkStats { decode, prefill } = entry.engine.work_stats();
+            let report = StatsReport {
                 hits: stats.n_hits,
                 saved_tokens: stats.n_saved_tokens,
                 kept_tokens: stats.n_kept_tokens,
                 kept_bytes: stats.n_kept_tokens as u64 * entry.kv_bytes_per_token,
                 kv_bytes: entry.engine.kv_bytes(),
+                decode: decode.into(),
+                prefill: prefill.into(),
             };
             (id.clone(), report)
         };

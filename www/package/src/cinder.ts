@@ -24,7 +24,7 @@ import type {
   MemoryStats,
   ModelInfo,
   ModelSource,
-  PrefixStats,
+  ModelStats,
   StreamingCompletionParams,
   Usage,
   WholeCompletionParams,
@@ -218,8 +218,8 @@ export class Cinder {
     return connection.call<"memory">({ type: "memory" });
   }
 
-  /** What each loaded model has kept of earlier calls and what that was good for, by id. */
-  async stats(): Promise<Record<string, PrefixStats>> {
+  /** What each loaded model holds, what it has kept of earlier calls and what that was good for, and what its steps cost the GPU, by id. */
+  async stats(): Promise<Record<string, ModelStats>> {
     const connection = await this.#connect();
     return connection.call<"stats">({ type: "stats" });
   }

@@ -9,5 +9,6 @@ export { CompletionError, type ErrorBody, type ErrorCode, type ErrorType } from 
 export { complete, configure } from "./shared.js";
 export type { CompletionStream } from "./stream.js";
 export type { ModelCache } from "./cache.js";
+export type { GpuWork } from "./gpu-meter.js";
 export type { CachedFile, CacheUsage, StorageBackend, StorageEntry, StorageNotice } from "./storage.js";
 export type * from "./types.js";

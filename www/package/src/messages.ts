@@ -1,5 +1,5 @@
 import type { ErrorBody } from "./errors.js";
-import type { Completion, CompletionChunk, CompletionParams, DeviceInfo, DeviceKind, LoadProgress, MemoryStats, ModelInfo, PrefixStats, Timings, Usage } from "./types.js";
+import type { Completion, CompletionChunk, CompletionParams, DeviceInfo, DeviceKind, LoadProgress, MemoryStats, ModelInfo, ModelStats, Timings, Usage } from "./types.js";
 
 /** A {@link ModelSource} in a form that crosses the worker boundary. */
 export interface WireModel {
@@ -54,7 +54,7 @@ export interface Results {
   detokenize: string;
   unload: undefined;
   memory: MemoryStats;
-  stats: Record<string, PrefixStats>;
+  stats: Record<string, ModelStats>;
 }
 
 /** The requests that get exactly one `result` or `error`. */

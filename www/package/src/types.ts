@@ -1,3 +1,4 @@
+import type { GpuWork } from "./gpu-meter.js";
 import type { StorageBackend, StorageNotice } from "./storage.js";
 
 /** Types of the completion contract. Rust's `cinderlm-protocol` is the authority; these mirror it. */
@@ -246,8 +247,19 @@ export interface MemoryStats {
   gpuBytes: number;
 }
 
-/** What a model holds of calls, running and earlier, and what that was good for. */
-export interface PrefixStats {
+/** Steps of one kind that a model has run, and what they cost the GPU; all zero on the CPU. */
+export interface StepStats {
+  steps: number;
+  /** Tokens that were fed in them. */
+  tokens: number;
+  /** All of them together. */
+  total: GpuWork;
+  /** The last one. */
+  last: GpuWork;
+}
+
+/** What a model holds of calls, running and earlier, what that was good for, and what its steps cost. */
+export interface ModelStats {
   /** Prompts that began as an earlier call did. */
   hits: number;
   /** Tokens of theirs that did not have to be read. */
@@ -257,6 +269,10 @@ export interface PrefixStats {
   keptBytes: number;
   /** Bytes of all keys and values that the model holds, those of running calls included; null while a step uses them. */
   kvBytes: number | null;
+  /** Steps of one token for each choice. */
+  decode: StepStats;
+  /** Steps with pieces of prompts. */
+  prefill: StepStats;
 }
 
 /** A server that requests may be handed to. */

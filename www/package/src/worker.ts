@@ -2,6 +2,7 @@
 import initWasm, * as wasm from "../generated/cinderlm_wasm.js";
 import { chooseDevice, type GpuLike } from "./device.js";
 import { errorBody, isErrorBody, type ErrorBody } from "./errors.js";
+import { GpuMeter } from "./gpu-meter.js";
 import { ModelLoader } from "./loader.js";
 import type { LocalReport, Reply, Request, WireModel, WireStorage } from "./messages.js";
 import { withModelFiles } from "./model-files.js";
@@ -113,6 +114,10 @@ async function start(request: Extract<Request, { type: "start" }>): Promise<Devi
     await initWasm({ module_or_path: response });
   } catch (error) {
     throw errorBody("internal", `The WebAssembly module could not be loaded: ${String(error)}.`);
+  }
+  if (choice.kind === "webgpu") {
+    const meter = new GpuMeter();
+    wasm.watchDevice(() => meter.take());
   }
   await wasm.initialize(choice.kind, choice.software, choice.name, request.limits);
   return { kind: choice.kind, name: choice.name, reason: choice.reason };

@@ -1,0 +1,52 @@
+// Counts what the GPU is given to do between two answers that are read from it, by wrapping WebGPU's own methods, apart from the package's own
+// count of the same. Everybody who listens on the channel "gpu-steps" is told after each answer.
+const channel = new BroadcastChannel("gpu-steps");
+const fresh = () => ({ dispatches: 0, submits: 0, createdObjects: 0, bound: [] });
+const bindings = new WeakMap();
+let step = fresh();
+
+function before(Class, names, note) {
+  for (const name of names) {
+    const own = Class.prototype[name];
+    Class.prototype[name] = function (...parameters) {
+      note(this, parameters);
+      return own.apply(this, parameters);
+    };
+  }
+}
+
+before(GPUDevice, ["createBuffer", "createShaderModule", "createComputePipeline", "createComputePipelineAsync"], () => (step.createdObjects += 1));
+before(GPUComputePassEncoder, ["dispatchWorkgroups", "dispatchWorkgroupsIndirect"], () => (step.dispatches += 1));
+before(GPUComputePassEncoder, ["setBindGroup"], (_, [, group]) => step.bound.push(...bindings.get(group)));
+before(GPUQueue, ["submit"], () => (step.submits += 1));
+
+const createBindGroup = GPUDevice.prototype.createBindGroup;
+GPUDevice.prototype.createBindGroup = function (descriptor) {
+  const group = createBindGroup.call(this, descriptor);
+  step.createdObjects += 1;
+  const buffers = descriptor.entries.map(({ resource }) => resource).filter(({ buffer }) => buffer instanceof GPUBuffer);
+  bindings.set(group, buffers.map(({ buffer, offset = 0, size = buffer.size - offset }) => [buffer, offset, offset + size]));
+  return group;
+};
+
+const mapAsync = GPUBuffer.prototype.mapAsync;
+GPUBuffer.prototype.mapAsync = function (...parameters) {
+  const { dispatches, submits, createdObjects, bound } = step;
+  step = fresh();
+  channel.postMessage({ dispatches, submits, createdObjects, boundBytes: union(bound), readbackBytes: this.size });
+  return mapAsync.apply(this, parameters);
+};
+
+/** Bytes that any of the ranges covers. */
+function union(ranges) {
+  let bytes = 0;
+  for (const buffer of new Set(ranges.map(([buffer]) => buffer))) {
+    const own = ranges.filter(([other]) => other === buffer).toSorted(([, a], [, b]) => a - b);
+    let end = 0;
+    for (const [, from, to] of own) {
+      bytes += Math.max(0, to - Math.max(from, end));
+      end = Math.max(end, to);
+    }
+  }
+  return bytes;
+}

@@ -1,0 +1,3 @@
+// The package's worker, whose steps on the GPU are counted.
+import "./gpu-steps.mjs";
+import "/dist/worker.js";
