@@ -50,7 +50,6 @@ for (const [what, fields] of REQUESTS) {
     assert.equal(stats.prefill.steps, 1);
     assert.equal(steps.length, 6);
     const last = steps.at(-1);
-    console.log(JSON.stringify(steps), JSON.stringify(stats.decode.last));
     const { readbacks, ...counted } = stats.decode.last;
     assert.deepEqual(counted, last, "the package's own count agrees");
     assert.equal(readbacks, 1);

@@ -9,7 +9,7 @@ pub struct DeviceWork {
     pub submits: u64,
     /// Buffers that were mapped to be read.
     pub readbacks: u64,
-    /// Bytes of them.
+    /// Bytes that were copied to where they can be read.
     pub readback_bytes: u64,
     /// Distinct bytes of the buffer ranges that were bound, step by step: the least that memory has to move.
     pub bound_bytes: u64,

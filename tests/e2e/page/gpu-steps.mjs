@@ -1,7 +1,7 @@
 // Counts what the GPU is given to do between two answers that are read from it, by wrapping WebGPU's own methods, apart from the package's own
 // count of the same. Everybody who listens on the channel "gpu-steps" is told after each answer.
 const channel = new BroadcastChannel("gpu-steps");
-const fresh = () => ({ dispatches: 0, submits: 0, createdObjects: 0, bound: [] });
+const fresh = () => ({ dispatches: 0, submits: 0, createdObjects: 0, readbackBytes: 0, bound: [] });
 const bindings = new WeakMap();
 let step = fresh();
 
@@ -19,6 +19,10 @@ before(GPUDevice, ["createBuffer", "createShaderModule", "createComputePipeline"
 before(GPUComputePassEncoder, ["dispatchWorkgroups", "dispatchWorkgroupsIndirect"], () => (step.dispatches += 1));
 before(GPUComputePassEncoder, ["setBindGroup"], (_, [, group]) => step.bound.push(...bindings.get(group)));
 before(GPUQueue, ["submit"], () => (step.submits += 1));
+before(GPUCommandEncoder, ["copyBufferToBuffer"], (_, [, offset, to, , size]) => {
+  if (!(to instanceof GPUBuffer)) throw new Error(`a copy of ${offset} that is not counted`);
+  if (to.usage & GPUBufferUsage.MAP_READ) step.readbackBytes += size;
+});
 
 const createBindGroup = GPUDevice.prototype.createBindGroup;
 GPUDevice.prototype.createBindGroup = function (descriptor) {
@@ -31,9 +35,9 @@ GPUDevice.prototype.createBindGroup = function (descriptor) {
 
 const mapAsync = GPUBuffer.prototype.mapAsync;
 GPUBuffer.prototype.mapAsync = function (...parameters) {
-  const { dispatches, submits, createdObjects, bound } = step;
+  const { bound, ...counted } = step;
   step = fresh();
-  channel.postMessage({ dispatches, submits, createdObjects, boundBytes: union(bound), readbackBytes: this.size });
+  channel.postMessage({ ...counted, boundBytes: union(bound) });
   return mapAsync.apply(this, parameters);
 };
 

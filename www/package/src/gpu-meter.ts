@@ -6,13 +6,16 @@ export interface GpuWork {
   submits: number;
   /** Buffers that were mapped to be read. */
   readbacks: number;
-  /** Bytes of them. */
+  /** Bytes that were copied to where they can be read. */
   readbackBytes: number;
   /** Distinct bytes of the buffer ranges that were bound: the least that memory has to move. */
   boundBytes: number;
   /** Buffers, bind groups, pipelines and shader modules that were created. */
   createdObjects: number;
 }
+
+/** `GPUBufferUsage.MAP_READ`. */
+const MAP_READ = 1;
 
 /** A range of a buffer that a bind group names. */
 interface Range {
@@ -56,9 +59,12 @@ export class GpuMeter {
     after("GPUComputePassEncoder", ["dispatchWorkgroups", "dispatchWorkgroupsIndirect"], () => (this.work.dispatches += 1));
     after("GPUComputePassEncoder", ["setBindGroup"], ([, group]) => void (group && this.groups.push(group)));
     after("GPUQueue", ["submit"], () => (this.work.submits += 1));
-    after("GPUBuffer", ["mapAsync"], ([, offset, size], _, buffer) => {
-      this.work.readbacks += 1;
-      this.work.readbackBytes += Number(size ?? (buffer as GPUBuffer).size - Number(offset ?? 0));
+    after("GPUBuffer", ["mapAsync"], () => (this.work.readbacks += 1));
+    after("GPUCommandEncoder", ["copyBufferToBuffer"], (parameters) => {
+      // Offsets may be left out.
+      const [to, size] = parameters.length >= 5 ? [parameters[2], parameters[4]] : [parameters[1], parameters[2]];
+      const { usage, size: whole } = to as GPUBuffer;
+      if ((usage & MAP_READ) !== 0) this.work.readbackBytes += Number(size ?? whole);
     });
   }
 

@@ -3,6 +3,7 @@ import initWasm, * as wasm from "../generated/cinderlm_wasm.js";
 import { chooseDevice, type GpuLike } from "./device.js";
 import { errorBody, isErrorBody, type ErrorBody } from "./errors.js";
 import { GpuMeter } from "./gpu-meter.js";
+import { joinSubmissions } from "./gpu-submissions.js";
 import { ModelLoader } from "./loader.js";
 import type { LocalReport, Reply, Request, WireModel, WireStorage } from "./messages.js";
 import { withModelFiles } from "./model-files.js";
@@ -117,6 +118,7 @@ async function start(request: Extract<Request, { type: "start" }>): Promise<Devi
   }
   if (choice.kind === "webgpu") {
     const meter = new GpuMeter();
+    joinSubmissions(); // After the meter, which counts what is submitted in the end.
     wasm.watchDevice(() => meter.take());
   }
   await wasm.initialize(choice.kind, choice.software, choice.name, request.limits);
