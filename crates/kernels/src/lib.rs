@@ -6,12 +6,16 @@
 //!
 //! A forward step is described by [`Step`], whose one buffer holds everything that changes with the context: no kernel is compiled
 //! anew when a sequence grows or a batch changes.
+//!
+//! The features `webgpu` and `cpu`, both on unless said otherwise, choose which kinds of device are built in.
 
 mod cache;
 pub mod cpu;
+#[cfg(feature = "webgpu")]
 mod cube;
 mod device;
 mod error;
+#[cfg(feature = "cpu")]
 mod flex;
 mod loader;
 mod matrix;
@@ -25,7 +29,8 @@ mod step;
 
 pub use cache::{KvCache, KvLayout, MAX_HEAD_DIM};
 pub use device::{
-    gpu_bytes_in_use, gpu_bytes_reserved, max_buffer_bytes, memory_cleanup, weight_vector,
+    finish_uploads, gpu_bytes_in_use, gpu_bytes_reserved, max_buffer_bytes, memory_cleanup,
+    start_uploads, weight_vector,
 };
 pub use error::KernelError;
 pub use loader::{MatrixLoader, WeightMemory};
@@ -35,5 +40,5 @@ pub use ops::{
     rope_append, swiglu,
 };
 pub use profile::Profile;
-pub use readback::{finish_uploads, read, start_uploads};
+pub use readback::read;
 pub use step::{Step, StepRow};
