@@ -5,7 +5,7 @@ import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } fro
 import { join, relative } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { PROJECTS } from "../packaging/projects.mjs";
+import { MODULES, PROJECTS } from "../packaging/projects.mjs";
 import { launch } from "./browsers.mjs";
 import { tinyModel } from "./models.mjs";
 import { serve } from "./server.mjs";
@@ -35,8 +35,8 @@ after(async () => {
 test("publint and attw find nothing", () => {
   const run = (...command) => execFileSync("npx", ["--no-install", ...command], { cwd: root, encoding: "utf8", stdio: "pipe" });
   assert.match(run("publint", "run", "--strict", tarball), /All good/);
-  // It is ESM, and the wasm file is an asset: CommonJS and types of that are not promised.
-  run("attw", tarball, "--profile", "esm-only", "--exclude-entrypoints", "./cinderlm.wasm");
+  // It is ESM, and the wasm files are assets: CommonJS and types of that are not promised.
+  run("attw", tarball, "--profile", "esm-only", "--exclude-entrypoints", ...MODULES.map((name) => `./${name}`));
 });
 
 /** Builds an app and serves it at `/app/`; resolves to what the app needs to be told, and the server. */
