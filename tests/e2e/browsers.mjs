@@ -1,6 +1,6 @@
 // Chromium and Firefox behind one small interface, so that a test is written once.
 import { existsSync } from "node:fs";
-import { readFile } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { delimiter, join } from "node:path";
 
 export const BROWSERS = ["chromium", "firefox"];
@@ -33,7 +33,8 @@ const FIREFOX_PREFERENCES = {
  * Returns `{ name, newPage(url), newTab(url), newEmptyPage(), close() }`: a page's storage is its own in Chromium, and tabs share theirs. A page has `evaluate(function, argument)`, `expose(name, function)`,
  * `errors` (console errors and uncaught exceptions so far), `reload()` and `close()`. Chromium can also `crashGpu()` and, of a page,
  * `limitStorage(bytes)`, and on Linux `peakBytes(page)`
- * is what the processes of the page (told by the work that it is given) and of the GPU have at most held in memory, each at its own time.
+ * is what the processes of the page (told by the work that it is given) and of the GPU have at most held in memory, each at its own time, and
+ * `countWorkers()` the number of dedicated workers in all pages.
  */
 export async function launch(name, { software = true } = {}) {
   const browser = name === "chromium" ? await launchChromium(software) : await launchFirefox();
@@ -44,6 +45,7 @@ export async function launch(name, { software = true } = {}) {
     newTab: async (url) => wrapPage(await tabs.newPage(), url),
     newEmptyPage: () => browser.newPage(),
     peakBytes: (page) => peakBytes(browser, page),
+    countWorkers: () => countWorkers(browser),
     crashGpu: () => withSession(browser, (session) => session.send("Browser.crashGpuProcess")),
     close: () => browser.close(),
   };
@@ -85,8 +87,21 @@ async function withSession(browser, use) {
   }
 }
 
+/** Chromium's processes. */
+async function processesOf(browser) {
+  return (await withSession(browser, (session) => session.send("SystemInfo.getProcessInfo"))).processInfo;
+}
+
+/** By their threads, which Chromium names. A worker that waits answers nobody. */
+async function countWorkers(browser) {
+  const pages = (await processesOf(browser)).filter(({ type }) => type === "renderer");
+  const threads = await Promise.all(pages.map(({ id }) => readdir(`/proc/${id}/task`).then((ids) => ids.map((thread) => `/proc/${id}/task/${thread}/comm`))));
+  const names = await Promise.all(threads.flat().map((path) => readFile(path, "utf8").catch(() => ""))); // Some end meanwhile.
+  return names.filter((name) => name.startsWith("DedicatedWorker")).length;
+}
+
 async function peakBytes(browser, page) {
-  const processes = async () => (await withSession(browser, (session) => session.send("SystemInfo.getProcessInfo"))).processInfo;
+  const processes = () => processesOf(browser);
   // First, since what follows takes memory too.
   const found = (await processes()).filter(({ type }) => type === "renderer" || type === "GPU");
   const peaks = new Map(await Promise.all(found.map(async ({ id }) => [id, await peakResidentBytes(id)])));

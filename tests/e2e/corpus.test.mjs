@@ -21,11 +21,11 @@ const cases = readdirSync(corpus)
     return cases.map((one) => ({ ...one, scripts: [...scripts, ...(one.scripts ?? [])] }));
   });
 
-/** The package's worker with another module in it. */
+/** The package's worker with another module in place of its own. */
 async function scriptedWorker(folder) {
   const replace = {
     name: "scripted module",
-    setup: ({ onResolve }) => onResolve({ filter: /generated\/cinderlm_wasm\.js$/ }, () => ({ path: join(folder, "scripted.js") })),
+    setup: ({ onResolve }) => onResolve({ filter: /generated\/.*\.js$/ }, () => ({ path: join(folder, "scripted.js") })),
   };
   const entry = fileURLToPath(new URL("../../www/package/src/worker.ts", import.meta.url));
   const { outputFiles } = await build({ entryPoints: [entry], bundle: true, format: "esm", target: "es2022", write: false, plugins: [replace], logLevel: "error" });
@@ -53,7 +53,7 @@ function suite(name) {
     page = await browser.newPage(`${server.url}/`);
     await page.evaluate(async () => {
       const wasmUrl = "/scripted/scripted_bg.wasm";
-      globalThis.cinder = new globalThis.cinderlm.Cinder({ device: "cpu", workerUrl: "/scripted/worker.js", wasmUrl });
+      globalThis.cinder = new globalThis.cinderlm.Cinder({ device: "cpu", workerUrl: "/scripted/worker.js", wasmUrls: { cpu: wasmUrl } });
       // The module by itself, for what the page's own validator would find first.
       globalThis.bare = await import("/scripted/scripted.js");
       await globalThis.bare.default({ module_or_path: fetch(wasmUrl) });

@@ -1,4 +1,4 @@
-// The real model against float32 references: greedy steps and the scored text, on both devices of both browsers.
+// The real model against float32 references: greedy steps and the scored text, on both devices of both browsers, and on the CPU with threads.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { readFile } from "node:fs/promises";
@@ -19,29 +19,34 @@ const MEAN_DIFFERENCE = 0.005;
 // Software GPUs take a second for each token, so they get part of the data.
 const EXTENT = { cpu: { steps: Infinity, scored: Infinity }, webgpu: { steps: 24, scored: 48 } };
 
-let server;
+let plain;
+let isolated;
 before(async () => {
-  server = await serve({ files: { "/models/real.gguf": realModel() } });
+  const files = { "/models/real.gguf": realModel() };
+  plain = await serve({ files });
+  isolated = await serve({ files, isolated: true });
 });
-after(() => server.close());
+after(() => Promise.all([plain.close(), isolated.close()]));
 
 for (const name of BROWSERS) {
-  for (const device of ["cpu", "webgpu"]) describe(`${name}, ${device}`, () => suite(name, device));
+  for (const device of ["cpu", "webgpu"]) describe(`${name}, ${device}`, () => suite(name, device, 1));
 }
+describe("chromium, cpu with threads", () => suite("chromium", "cpu", 3));
 
-function suite(name, device) {
+function suite(name, device, threads) {
   const { steps, scored } = EXTENT[device];
   let browser;
   let page;
   before(async () => {
     browser = await launch(name);
+    const server = threads > 1 ? isolated : plain;
     page = await browser.newPage(`${server.url}/`);
-    const kind = await page.evaluate(async (device) => {
-      globalThis.cinder = new globalThis.cinderlm.Cinder({ device, models: [{ id: "real", url: "/models/real.gguf" }] });
+    const found = await page.evaluate(async (options) => {
+      globalThis.cinder = new globalThis.cinderlm.Cinder({ ...options, models: [{ id: "real", url: "/models/real.gguf" }] });
       await globalThis.cinder.load("real");
-      return (await globalThis.cinder.device()).kind;
-    }, device);
-    assert.equal(kind, device);
+      return globalThis.cinder.device();
+    }, { device, threads });
+    assert.deepEqual([found.kind, found.threads], [device, threads]);
   });
   after(() => browser?.close());
 

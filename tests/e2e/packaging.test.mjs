@@ -5,7 +5,7 @@ import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } fro
 import { join, relative } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { PROJECTS } from "../packaging/projects.mjs";
+import { MODULES, PROJECTS } from "../packaging/projects.mjs";
 import { launch } from "./browsers.mjs";
 import { tinyModel } from "./models.mjs";
 import { serve } from "./server.mjs";
@@ -35,11 +35,11 @@ after(async () => {
 test("publint and attw find nothing", () => {
   const run = (...command) => execFileSync("npx", ["--no-install", ...command], { cwd: root, encoding: "utf8", stdio: "pipe" });
   assert.match(run("publint", "run", "--strict", tarball), /All good/);
-  // It is ESM, and the wasm file is an asset: CommonJS and types of that are not promised.
-  run("attw", tarball, "--profile", "esm-only", "--exclude-entrypoints", "./cinderlm.wasm");
+  // It is ESM, and the wasm files are assets: CommonJS and types of that are not promised.
+  run("attw", tarball, "--profile", "esm-only", "--exclude-entrypoints", ...MODULES.map((name) => `./${name}`));
 });
 
-/** Builds an app and serves it at `/app/`; resolves to what the app needs to be told, and the server. */
+/** Builds an app and serves it at `/app/`, plainly and cross-origin isolated; resolves to what the app needs to be told, and the servers. */
 async function serveApp(name, build) {
   const project = join(folder, name.replace(" ", "-"));
   const out = join(project, "out");
@@ -51,8 +51,8 @@ async function serveApp(name, build) {
   const files = readdirSync(out, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
   const paths = files.map((entry) => join(entry.parentPath ?? entry.path, entry.name));
   const served = Object.fromEntries(paths.map((path) => [`/app/${relative(out, path)}`, path]));
-  const server = await serve({ files: { ...served, "/tiny.gguf": tinyModel(), "/favicon.ico": Buffer.alloc(0) }, policy: policy(scripts) });
-  return { server, options };
+  const settings = { files: { ...served, "/tiny.gguf": tinyModel(), "/favicon.ico": Buffer.alloc(0) }, policy: policy(scripts) };
+  return { server: await serve(settings), isolated: await serve({ ...settings, isolated: true }), options };
 }
 
 /** That the text is the start of the poem. */
@@ -61,21 +61,25 @@ function assertPoem(text) {
 }
 
 for (const [name, build] of Object.entries(PROJECTS)) {
-  test(`an app built with ${name} completes under a strict policy`, async () => {
-    const { server, options } = await serveApp(name, build);
+  test(`an app built with ${name} completes under a strict policy, with threads where it is isolated`, async () => {
+    const { server, isolated, options } = await serveApp(name, build);
     try {
-      const page = await browser.newPage(`${server.url}/app/index.html`);
-      assertPoem((await page.evaluate((options) => globalThis.completeTiny(options), options)).text);
-      assert.deepEqual(page.errors, []);
-      await page.close();
+      for (const [{ url }, expected] of [[server, 1], [isolated, 2]]) {
+        const page = await browser.newPage(`${url}/app/index.html`);
+        const { text, threads } = await page.evaluate((options) => globalThis.completeTiny({ ...options, threads: 2 }), options);
+        assertPoem(text);
+        assert.equal(threads, expected);
+        assert.deepEqual(page.errors, []);
+        await page.close();
+      }
     } finally {
-      await server.close();
+      await Promise.all([server.close(), isolated.close()]);
     }
   });
 }
 
 test("WebKit completes on the CPU, and without a cache", async () => {
-  const { server, options } = await serveApp("webkit", PROJECTS["module script"]);
+  const { server, isolated, options } = await serveApp("webkit", PROJECTS["module script"]);
   const webkit = await launchWebKit();
   try {
     await webkit.open(`${server.url}/app/index.html`);
@@ -85,6 +89,6 @@ test("WebKit completes on the CPU, and without a cache", async () => {
     assert.deepEqual([device, notStored], ["cpu", "storage_unavailable"]);
   } finally {
     await webkit.close();
-    await server.close();
+    await Promise.all([server.close(), isolated.close()]);
   }
 });

@@ -8,16 +8,19 @@ import { build as esbuild } from "esbuild";
 import { build as vite } from "vite";
 import webpack from "webpack";
 
+/** The package's WebAssembly modules. */
+export const MODULES = ["cinderlm-webgpu.wasm", "cinderlm-cpu.wasm", "cinderlm-cpu-threads.wasm"];
+
 const page = (script) => `<!doctype html><meta charset="utf-8"><title>packaging</title>${script}`;
 
 /**
- * Names and builders. A builder resolves to what is special about the app: `options` that it needs to find the worker and the module, and
+ * Names and builders. A builder resolves to what is special about the app: `options` that it needs to find the worker and the modules, and
  * `scripts`, where its policy must allow scripts that are not files of its own.
  */
 export const PROJECTS = {
   /** No bundler. */
   async "module script"(folder, out, base) {
-    for (const name of ["index.js", "worker.js", "cinderlm.wasm"]) await copyFile(join(folder, "node_modules/cinderlm/dist", name), join(out, name));
+    for (const name of ["index.js", "worker.js", "thread.js", ...MODULES]) await copyFile(join(folder, "node_modules/cinderlm/dist", name), join(out, name));
     // A strict policy takes no inline import map, so the name is resolved here.
     const main = await readFile(join(folder, "main.js"), "utf8");
     await writeFile(join(out, "main.js"), main.replace('"cinderlm"', `"${base}index.js"`));
@@ -46,12 +49,13 @@ export const PROJECTS = {
     return {};
   },
 
-  /** esbuild leaves `new URL(…, import.meta.url)` alone: the worker and the module are copied, and the app says where they are. */
+  /** esbuild leaves `new URL(…, import.meta.url)` alone: the workers and the modules are copied, and the app says where they are. */
   async esbuild(folder, out, base) {
     await esbuild({ absWorkingDir: folder, entryPoints: ["main.js"], bundle: true, minify: true, format: "esm", target: "es2022", outdir: out, logLevel: "error" });
-    for (const name of ["worker.js", "cinderlm.wasm"]) await copyFile(join(folder, "node_modules/cinderlm/dist", name), join(out, name));
+    for (const name of ["worker.js", "thread.js", ...MODULES]) await copyFile(join(folder, "node_modules/cinderlm/dist", name), join(out, name));
     await writeFile(join(out, "index.html"), page(`<script type="module" src="${base}main.js"></script>`));
-    return { options: { workerUrl: `${base}worker.js`, wasmUrl: `${base}cinderlm.wasm` } };
+    const [webgpu, cpu, cpuThreads] = MODULES.map((name) => base + name);
+    return { options: { workerUrl: `${base}worker.js`, wasmUrls: { webgpu, cpu, cpuThreads } } };
   },
 
   /** A static export. Its pages bring what they need in inline scripts, so that is what its policy has to allow. */

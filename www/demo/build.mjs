@@ -10,6 +10,9 @@ const at = (...parts) => join(root, ...parts);
 const out = (...parts) => at("dist", ...parts);
 const shared = { absWorkingDir: root, bundle: true, target: "es2022", logLevel: "warning", legalComments: "none" };
 
+/** One for each kind of device: a visitor gets one of them. */
+const MODULES = ["cinderlm-webgpu.wasm", "cinderlm-cpu.wasm", "cinderlm-cpu-threads.wasm"];
+
 async function buildDemo() {
   await rm(out(), { recursive: true, force: true });
   await mkdir(out(), { recursive: true });
@@ -20,14 +23,15 @@ async function buildDemo() {
     outdir: out(),
     minify: true,
   });
-  for (const name of ["worker.js", "cinderlm.wasm"]) await copyFile(at("../package/dist", name), out(name));
+  for (const name of ["worker.js", "thread.js", ...MODULES]) await copyFile(at("../package/dist", name), out(name));
   for (const name of await readdir(at("static"))) await copyFile(at("static", name), out(name));
   await buildServiceWorker();
 }
 
-/** The service worker knows every file of the app, and a version that changes when any of them does. */
+/** The service worker knows every file of the app, which of them are modules, and a version that changes when any of them does. */
 async function buildServiceWorker() {
   const files = (await readdir(out())).sort();
+  const shell = files.filter((name) => !MODULES.includes(name));
   const hash = createHash("sha256");
   for (const name of files) hash.update(`${name}\0`).update(await readFile(out(name)));
   hash.update(await readFile(at("src/sw.ts")));
@@ -38,7 +42,7 @@ async function buildServiceWorker() {
     entryPoints: { sw: "src/sw.ts" },
     outdir: out(),
     minify: true,
-    define: { SHELL_VERSION: JSON.stringify(version), SHELL_FILES: JSON.stringify(files) },
+    define: { SHELL_VERSION: JSON.stringify(version), SHELL_FILES: JSON.stringify(shell), MODULE_FILES: JSON.stringify(MODULES) },
   });
 }
 

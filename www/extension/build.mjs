@@ -1,5 +1,5 @@
 // Builds the extension into dist/ (Chromium) and dist-firefox/ (Firefox), or with --tests the unit tests into .test-out/.
-// The package must have been built before: its worker and its module are copied from www/package/dist.
+// The package must have been built before: its worker and its modules are copied from www/package/dist.
 import { build } from "esbuild";
 import { copyFile, cp, mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
@@ -25,7 +25,7 @@ async function buildExtension(browser, folder) {
   await build({ ...options, entryPoints: INJECTED, format: "iife" });
   const pages = browser === "chromium" ? ["panel/panel.html", "panel/panel.css", "host/offscreen.html"] : ["panel/panel.html", "panel/panel.css"];
   for (const page of pages) await copyFile(at("src", page), at(folder, page.replace(/^.*\//, "")));
-  for (const file of ["worker.js", "cinderlm.wasm"]) await copyFile(at("../package/dist", file), at(folder, file));
+  for (const file of ["worker.js", "cinderlm-webgpu.wasm", "cinderlm-cpu.wasm"]) await copyFile(at("../package/dist", file), at(folder, file));
   await cp(at("icons"), at(folder, "icons"), { recursive: true, filter: (path) => !/\.(?:svg|mjs)$/.test(path) });
   await writeFile(at(folder, "manifest.json"), `${JSON.stringify(manifest(browser), null, 2)}\n`);
 }

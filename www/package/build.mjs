@@ -15,12 +15,12 @@ async function buildPackage() {
   await mkdir(at("dist"), { recursive: true });
   await build({
     ...shared,
-    entryPoints: { index: "src/index.ts", worker: "src/worker.ts", wasm: "src/wasm.ts" },
+    entryPoints: { index: "src/index.ts", worker: "src/worker.ts", thread: "src/thread.ts", "wasm-webgpu": "src/wasm-webgpu.ts", "wasm-cpu": "src/wasm-cpu.ts" },
     outdir: "dist",
     minify: true,
     sourcemap: true,
   });
-  await copyFile(at("generated", "cinderlm_wasm_bg.wasm"), at("dist", "cinderlm.wasm"));
+  for (const name of ["webgpu", "cpu", "cpu-threads"]) await copyFile(at("generated", name, `${name}_bg.wasm`), at("dist", `cinderlm-${name}.wasm`));
   // npm takes them along from beside package.json.
   for (const name of ["README.md", "LICENSE-APACHE", "LICENSE-MIT"]) await copyFile(at("../..", name), at(name));
   await buildTypes();
@@ -28,7 +28,7 @@ async function buildPackage() {
 
 async function buildTypes() {
   execFileSync(process.execPath, [fileURLToPath(import.meta.resolve("typescript/bin/tsc")), "-p", "tsconfig.types.json"], { cwd: root, stdio: "inherit" });
-  await copyFile(at("generated", "cinderlm_wasm.d.ts"), at("dist", "wasm.d.ts")); // The generated folder is not shipped.
+  for (const name of ["webgpu", "cpu"]) await copyFile(at("generated", name, `${name}.d.ts`), at("dist", `wasm-${name}.d.ts`)); // The generated folder is not shipped.
 }
 
 async function buildTests() {

@@ -6,13 +6,17 @@
 //!
 //! A forward step is described by [`Step`], whose one buffer holds everything that changes with the context: no kernel is compiled
 //! anew when a sequence grows or a batch changes.
+//!
+//! The features `webgpu` and `cpu`, both on unless said otherwise, choose which kinds of device are built in.
 
 mod cache;
 pub mod cpu;
+#[cfg(feature = "webgpu")]
 mod cube;
 mod device;
 mod draw;
 mod error;
+#[cfg(feature = "cpu")]
 mod flex;
 mod loader;
 mod matrix;
@@ -27,7 +31,8 @@ mod step;
 
 pub use cache::{KvCache, KvLayout, MAX_HEAD_DIM};
 pub use device::{
-    gpu_bytes_in_use, gpu_bytes_reserved, max_buffer_bytes, memory_cleanup, weight_vector,
+    finish_uploads, gpu_bytes_in_use, gpu_bytes_reserved, max_buffer_bytes, memory_cleanup, submit,
+    weight_vector,
 };
 pub use draw::{DrawBuffer, DrawKind, DrawRow, Drawn};
 pub use error::KernelError;
@@ -39,6 +44,6 @@ pub use ops::{
     norm_heads, rope_append, swiglu,
 };
 pub use profile::Profile;
-pub use readback::{finish_uploads, read, submit};
+pub use readback::read;
 pub use recording::Recording;
 pub use step::{Step, StepBuffer, StepRow};

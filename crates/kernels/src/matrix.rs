@@ -1,6 +1,5 @@
 //! Packed weight matrices on a device.
 
-use burn::backend::DispatchDevice;
 use burn::module::{
     Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor,
 };
@@ -9,7 +8,7 @@ use cinderlm_weights::packed::BLOCK;
 use cinderlm_weights::{Interleave, PackedLayout, PackedTensor};
 
 use crate::KernelError;
-use crate::device::{Lifetime, check_buffer, words_tensor};
+use crate::device::{Lifetime, check_buffer, is_cpu, words_tensor};
 
 /// A weight matrix `[n_rows (outputs), n_cols (inputs)]` that stays packed on its device.
 ///
@@ -23,9 +22,10 @@ pub struct PackedMatrix {
 impl PackedMatrix {
     /// The order of rows that the kernels of `device` read.
     pub fn interleave_for(device: &Device) -> Interleave {
-        match device.as_dispatch() {
-            DispatchDevice::Cube(_) => Interleave::Tiles32,
-            DispatchDevice::Flex(_) => Interleave::Rows,
+        if is_cpu(device) {
+            Interleave::Rows
+        } else {
+            Interleave::Tiles32
         }
     }
 

@@ -120,7 +120,7 @@ pub struct AttentionParams {
 }
 
 /// The operations that this crate adds to burn's backends. Callers use the functions on tensors of the same names.
-#[backend_extension(Cube, Flex)]
+#[backend_extension(Cube: cfg(feature = "webgpu"), Flex: cfg(feature = "cpu"))]
 pub trait LanguageOps: Backend {
     /// See [`embed`].
     fn embed_tokens(

@@ -1,13 +1,12 @@
-//! Waiting for a device without blocking: for values, and for uploads.
+//! Waiting for a tensor's values without blocking.
 
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use burn::backend::{DispatchDevice, ExecutionError};
-use burn::tensor::{Device, Tensor, TensorData};
-use cubecl::server::ServerError;
+use burn::backend::ExecutionError;
+use burn::tensor::{Tensor, TensorData};
 
 type Read = Pin<Box<dyn Future<Output = Result<TensorData, ExecutionError>>>>;
 
@@ -55,35 +54,5 @@ impl Drop for Reading {
         if let Some(read) = self.0.take() {
             ABANDONED.with_borrow_mut(|abandoned| abandoned.push(read));
         }
-    }
-}
-
-/// Hands everything that was sent to the device so far, launches and uploads, to the system. Until then uploads wait in host memory for the
-/// next kernel, and launches for a reading or for each other.
-///
-/// # Errors
-/// The device is lost, or failed at what came before.
-pub fn submit(device: &Device) -> Result<(), ExecutionError> {
-    match device.as_dispatch() {
-        DispatchDevice::Cube(cube) => cube.client().flush().map_err(execution_error),
-        DispatchDevice::Flex(_) => Ok(()),
-    }
-}
-
-/// Waits until everything that was sent to the device so far has been done. Until then a browser keeps its own copy of each upload.
-///
-/// # Errors
-/// The device is lost, or failed at what came before.
-pub async fn finish_uploads(device: &Device) -> Result<(), ExecutionError> {
-    match device.as_dispatch() {
-        DispatchDevice::Cube(cube) => cube.client().sync().await.map_err(execution_error),
-        DispatchDevice::Flex(_) => Ok(()),
-    }
-}
-
-pub(crate) fn execution_error(error: ServerError) -> ExecutionError {
-    match error.is_device_poisoned() {
-        true => ExecutionError::device_poisoned(error.to_string()),
-        false => ExecutionError::with_context(error.to_string()),
     }
 }

@@ -4,11 +4,10 @@
 //! a bind group. A recording has all of that done. What changes from step to step, tokens, positions, block tables, must lie in buffers that
 //! are written before each replay: see [`Step::reserve`](crate::Step::reserve).
 
-use burn::backend::{DispatchDevice, ExecutionError};
+use burn::backend::ExecutionError;
 use burn::tensor::{Device, Tensor};
-use cubecl::client::Graph;
 
-use crate::readback::execution_error;
+use crate::device::{Graph, Recorder};
 
 /// The launches of one step on a GPU, ready to run again over the same buffers.
 #[derive(Debug)]
@@ -29,20 +28,15 @@ impl<const D: usize> Recording<D> {
         device: &Device,
         mut step: impl FnMut() -> Tensor<D>,
     ) -> Result<Option<Self>, ExecutionError> {
-        let DispatchDevice::Cube(cube) = device.as_dispatch() else {
+        let Some(recorder) = Recorder::on_gpu(device) else {
             return Ok(None);
         };
-        let client = cube.client();
-        client.graph_prepare().map_err(execution_error)?;
+        recorder.prepare()?;
         // Takes the memory that the recorded run will take again, since none may be allocated while recording.
         drop(step());
-        if let Err(error) = client.start_capture() {
-            // What was prepared is undone by this; that there is nothing to stop is no news.
-            let _ = client.stop_capture();
-            return Err(execution_error(error));
-        }
+        recorder.start()?;
         let result = step();
-        let graph = client.stop_capture().map_err(execution_error)?;
+        let graph = recorder.stop()?;
         Ok(Some(Self { graph, result }))
     }
 
@@ -56,7 +50,7 @@ impl<const D: usize> Recording<D> {
     pub unsafe fn replay(&self) -> Result<Tensor<D>, ExecutionError> {
         // SAFETY: the caller vouches for buffers that the step was given; those that it made are kept by the graph and by `result`. All runs
         // on the one stream of this thread, in order.
-        unsafe { self.graph.replay() }.map_err(execution_error)?;
+        unsafe { self.graph.replay() }?;
         Ok(self.result.clone())
     }
 }

@@ -52,17 +52,7 @@ pub(crate) async fn initialize(
         let message = format!("this is no browser's worker or page: {error:?}");
         CompletionError::new(ErrorCode::Internal, message)
     })?;
-    let (device, kind, profile) = match kind {
-        "cpu" => (BurnDevice::flex(), Device::Cpu, Profile::cpu()),
-        "webgpu" => (webgpu().await?, Device::Webgpu, gpu_profile(is_software)),
-        other => {
-            return Err(CompletionError::invalid_type(
-                "kind",
-                "\"webgpu\" or \"cpu\"",
-                other,
-            ));
-        }
-    };
+    let (device, kind, profile) = open(kind, is_software).await?;
     let place = Place {
         device,
         kind,
@@ -87,21 +77,41 @@ pub(crate) fn place() -> Result<Place, CompletionError> {
 
 /// Launches that go to the GPU at a time: more than a step of any model has, so that one of few rows is one submission. Long ones are cut by the
 /// model.
+#[cfg(feature = "webgpu")]
 const MAX_LAUNCHES: usize = 4096;
 
-async fn webgpu() -> Result<BurnDevice, CompletionError> {
-    let options = BurnDevice::wgpu_options().tasks_max(MAX_LAUNCHES);
-    let device = options.init_async().await;
-    device.map_err(|error| {
-        let message = format!("WebGPU could not be initialised: {error}");
-        CompletionError::new(ErrorCode::DeviceUnavailable, message)
-    })
-}
-
-fn gpu_profile(is_software: bool) -> Profile {
-    if is_software {
-        Profile::software()
-    } else {
-        Profile::gpu()
+/// The device by the name that JavaScript has for it, if it is built in.
+#[cfg_attr(
+    not(feature = "webgpu"),
+    expect(unused_variables, reason = "only WebGPU comes in two profiles")
+)]
+async fn open(
+    kind: &str,
+    is_software: bool,
+) -> Result<(BurnDevice, Device, Profile), CompletionError> {
+    #[cfg(feature = "cpu")]
+    if kind == "cpu" {
+        return Ok((BurnDevice::flex(), Device::Cpu, Profile::cpu()));
     }
+    #[cfg(feature = "webgpu")]
+    if kind == "webgpu" {
+        let options = BurnDevice::wgpu_options().tasks_max(MAX_LAUNCHES);
+        let device = options.init_async().await;
+        let device = device.map_err(|error| {
+            let message = format!("WebGPU could not be initialised: {error}");
+            CompletionError::new(ErrorCode::DeviceUnavailable, message)
+        })?;
+        let profile = match is_software {
+            true => Profile::software(),
+            false => Profile::gpu(),
+        };
+        return Ok((device, Device::Webgpu, profile));
+    }
+    Err(match kind {
+        "cpu" | "webgpu" => {
+            let message = format!("this module was built without the device `{kind}`");
+            CompletionError::new(ErrorCode::DeviceUnavailable, message)
+        }
+        _ => CompletionError::invalid_type("kind", "\"webgpu\" or \"cpu\"", kind),
+    })
 }

@@ -16,7 +16,7 @@ unsafe extern "C" {
     fn __wasm_call_ctors();
 }
 
-/// Runs when the module is instantiated.
+/// Runs when the module is instantiated; in a module with threads, when the first of them is.
 #[wasm_bindgen(start)]
 pub fn start() {
     // SAFETY: called once, before anything else runs. Referring to it is what keeps the linker from wrapping every export in a
@@ -205,7 +205,7 @@ pub fn stats() -> Result<JsValue, JsValue> {
     to_js(&models::stats()).map_err(|error| error_to_js(&error))
 }
 
-/// What the last panic said, if there was one. The module is of no more use then.
+/// What the first panic said, if there was one. The module is of no more use then.
 #[wasm_bindgen(js_name = "panicMessage")]
 pub fn panic_message() -> Option<String> {
     panic::message()

@@ -1,6 +1,6 @@
 //! The WebAssembly surface of cinderlm: converts between JavaScript and the engine, and nothing else.
 //!
-//! One module holds one device and any number of models. Call [`initialize`] once, [`load`] models, then [`complete`].
+//! One module holds one device and any number of models; the features `webgpu` and `cpu` choose which devices it can hold. Call [`initialize`] once, [`load`] models, then [`complete`].
 #![cfg(target_family = "wasm")]
 
 mod convert;
@@ -12,8 +12,12 @@ mod loading;
 mod models;
 mod panic;
 mod source;
+#[cfg(target_feature = "atomics")]
+mod threads;
 mod work;
 
 pub use exports::*;
 pub use iterator::CompletionIterator;
 pub use source::ForwardSource;
+#[cfg(target_feature = "atomics")]
+pub use threads::*;

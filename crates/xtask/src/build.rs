@@ -13,14 +13,78 @@ use wasm_bindgen_cli_support::Bindgen;
 use crate::fingerprint::Fingerprint;
 use crate::section::check_no_command_exports;
 use crate::setup::npm;
-use crate::setup::toolchain::{TARGET, WasmToolchain};
+use crate::setup::toolchain::{TARGET, Threads, WasmToolchain};
 use crate::shell::{run, step};
 use crate::workspace::Workspace;
 
-/// The module's name, in files and in the JavaScript that imports it.
-const MODULE: &str = "cinderlm_wasm";
-/// The modules that only tests use, examples of the wasm crate: the kernels' cases, and the whole module on a scripted model.
-pub(crate) const TEST_MODULES: [&str; 2] = ["selftest", "scripted"];
+/// What cargo calls the linked module.
+const LINKED: &str = "cinderlm_wasm.wasm";
+
+/// A module that ships. There is one for each kind of device, so that a page downloads and keeps only what it runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Module {
+    Webgpu,
+    Cpu,
+    /// The CPU in pages whose workers may share memory.
+    CpuThreads,
+}
+
+impl Module {
+    pub(crate) const ALL: [Self; 3] = [Self::Webgpu, Self::Cpu, Self::CpuThreads];
+
+    /// Its name, in files and in the JavaScript that imports it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Webgpu => "webgpu",
+            Self::Cpu => "cpu",
+            Self::CpuThreads => "cpu-threads",
+        }
+    }
+
+    pub(crate) fn threads(self) -> Threads {
+        match self {
+            Self::Webgpu | Self::Cpu => Threads::One,
+            Self::CpuThreads => Threads::Many,
+        }
+    }
+
+    /// cargo's arguments for the device that is built in.
+    pub(crate) fn features(self) -> [&'static str; 3] {
+        let device = match self {
+            Self::Webgpu => "webgpu",
+            Self::Cpu | Self::CpuThreads => "cpu",
+        };
+        ["--no-default-features", "--features", device]
+    }
+}
+
+/// A module that only tests use, an example of the wasm crate.
+pub(crate) struct TestModule {
+    /// The folder that it goes to.
+    pub(crate) name: &'static str,
+    example: &'static str,
+    /// The module that ships whose device it has; both devices otherwise.
+    like: Option<Module>,
+}
+
+/// The kernels' cases, on either device and with threads, and the whole module on a scripted model.
+pub(crate) const TEST_MODULES: [TestModule; 3] = [
+    TestModule {
+        name: "selftest",
+        example: "selftest",
+        like: None,
+    },
+    TestModule {
+        name: "selftest-threads",
+        example: "selftest",
+        like: Some(Module::CpuThreads),
+    },
+    TestModule {
+        name: "scripted",
+        example: "scripted",
+        like: None,
+    },
+];
 
 /// What wasm-opt does. The features are named one by one: with all of them on it writes a module that browsers refuse.
 const WASM_OPT: &[&str] = &[
@@ -30,6 +94,7 @@ const WASM_OPT: &[&str] = &[
     "--strip-debug",
     "--strip-producers",
     "--enable-simd",
+    "--enable-threads",
     "--enable-bulk-memory",
     "--enable-reference-types",
     "--enable-nontrapping-float-to-int",
@@ -62,23 +127,19 @@ impl Profile {
 
     fn describe(self) -> &'static str {
         match self {
-            Self::Full => "optimised; a quarter of an hour the first time",
-            Self::Quick => "quick; ten minutes the first time",
+            Self::Full => "optimised; some ten minutes the first time",
+            Self::Quick => "quick; some five minutes the first time",
         }
     }
-}
-
-/// The wasm module as it goes into the package.
-pub(crate) fn bound_module(workspace: &Workspace) -> PathBuf {
-    workspace.generated().join(format!("{MODULE}_bg.wasm"))
 }
 
 /// Builds the whole package.
 pub(crate) fn package(workspace: &Workspace, profile: Profile) -> Result<()> {
     npm::install(workspace)?;
-    let toolchain = WasmToolchain::provide()?;
-    let linked = link(workspace, toolchain, profile)?;
-    bind(workspace, &linked, profile)?;
+    for module in Module::ALL {
+        let linked = link(workspace, module, profile)?;
+        bind(workspace, module, &linked, profile)?;
+    }
     bundle(workspace)
 }
 
@@ -106,26 +167,30 @@ pub(crate) fn reference(workspace: &Workspace) -> Result<PathBuf> {
     Ok(out)
 }
 
-/// Compiles and links the wasm crate.
-fn link(workspace: &Workspace, toolchain: WasmToolchain, profile: Profile) -> Result<PathBuf> {
+/// Compiles and links the wasm crate. The product's place is that of other modules, too: it is to be used at once.
+fn link(workspace: &Workspace, module: Module, profile: Profile) -> Result<PathBuf> {
     step(&format!(
-        "compiling the wasm module ({})",
+        "compiling the wasm module `{}` ({})",
+        module.name(),
         profile.describe()
     ));
-    run(toolchain
-        .cargo(workspace, "build")
-        .args(["--profile", profile.name()]))?;
-    Ok(workspace
-        .wasm_target()
-        .join(TARGET)
-        .join(profile.name())
-        .join(format!("{MODULE}.wasm")))
+    let threads = module.threads();
+    run(WasmToolchain::provide(threads)?
+        .cargo(workspace, "build", threads)
+        .args(["--profile", profile.name()])
+        .args(module.features()))?;
+    Ok(products(workspace, threads, profile).join(LINKED))
+}
+
+fn products(workspace: &Workspace, threads: Threads, profile: Profile) -> PathBuf {
+    let target = workspace.wasm_target(threads).join(TARGET);
+    target.join(profile.name())
 }
 
 /// Makes the module's JavaScript side and, for the full profile, shrinks the module.
-fn bind(workspace: &Workspace, linked: &Path, profile: Profile) -> Result<()> {
-    let generated = workspace.generated();
-    let stamp = generated.join(".stamp");
+fn bind(workspace: &Workspace, module: Module, linked: &Path, profile: Profile) -> Result<()> {
+    let folder = workspace.generated().join(module.name());
+    let stamp = folder.join(".stamp");
     let fingerprint = Fingerprint::default()
         .with_text(profile.name())
         .with_text(&WASM_OPT.join(" "))
@@ -134,9 +199,12 @@ fn bind(workspace: &Workspace, linked: &Path, profile: Profile) -> Result<()> {
     if fingerprint.matches(&stamp) {
         return Ok(());
     }
-    bind_into(&generated, MODULE, linked)?;
+    bind_into(&folder, module.name(), linked)?;
     if profile == Profile::Full {
-        shrink(workspace, &bound_module(workspace))?;
+        shrink(
+            workspace,
+            &folder.join(format!("{}_bg.wasm", module.name())),
+        )?;
     }
     fingerprint.write(&stamp)
 }
@@ -157,19 +225,28 @@ fn bind_into(folder: &Path, name: &str, linked: &Path) -> Result<()> {
         .generate(folder)
 }
 
-/// Builds a module that tests use; returns the folder that its JavaScript side is in, under its name.
-pub(crate) fn test_module(workspace: &Workspace, profile: Profile, name: &str) -> Result<PathBuf> {
+/// Builds a module that tests use; returns the folder that its JavaScript side is in, under the example's name.
+pub(crate) fn test_module(
+    workspace: &Workspace,
+    profile: Profile,
+    module: &TestModule,
+) -> Result<PathBuf> {
+    let TestModule {
+        name,
+        example,
+        like,
+    } = module;
     step(&format!(
         "compiling the module `{name}`, which tests use in browsers"
     ));
-    let arguments = ["--example", name, "--profile", profile.name()];
-    run(WasmToolchain::provide()?
-        .cargo(workspace, "build")
-        .args(arguments))?;
-    let products = workspace.wasm_target().join(TARGET).join(profile.name());
-    let linked = products.join("examples").join(format!("{name}.wasm"));
+    let threads = like.map_or(Threads::One, Module::threads);
+    let mut command = WasmToolchain::provide(threads)?.cargo(workspace, "build", threads);
+    command.args(["--example", example, "--profile", profile.name()]);
+    command.args(like.map(Module::features).iter().flatten());
+    run(&mut command)?;
+    let examples = products(workspace, threads, profile).join("examples");
     let folder = workspace.target.join(name);
-    bind_into(&folder, name, &linked)?;
+    bind_into(&folder, example, &examples.join(format!("{example}.wasm")))?;
     Ok(folder)
 }
 
@@ -194,7 +271,9 @@ fn bundle(workspace: &Workspace) -> Result<()> {
     let mut fingerprint = Fingerprint::default();
     for input in [
         "src",
-        "generated/.stamp",
+        "generated/webgpu/.stamp",
+        "generated/cpu/.stamp",
+        "generated/cpu-threads/.stamp",
         "package.json",
         "tsconfig.json",
         "tsconfig.types.json",

@@ -85,9 +85,10 @@ fn native(workspace: &Workspace) -> Result<()> {
 
 fn in_browsers(workspace: &Workspace, profile: build::Profile) -> Result<()> {
     let mut command = browser_tests(workspace)?;
-    for name in build::TEST_MODULES {
-        let folder = build::test_module(workspace, profile, name)?;
-        command.env(format!("{MODULE_VARIABLE}{}", name.to_uppercase()), folder);
+    for module in &build::TEST_MODULES {
+        let folder = build::test_module(workspace, profile, module)?;
+        let name = module.name.to_uppercase().replace('-', "_");
+        command.env(format!("{MODULE_VARIABLE}{name}"), folder);
     }
     command.args(test_files(workspace)?);
     step("browser tests");

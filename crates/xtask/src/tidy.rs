@@ -4,6 +4,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
+use crate::build::Module;
 use crate::setup::npm;
 use crate::setup::toolchain::{Component, WasmToolchain};
 use crate::shell::{cargo, run as run_command, step};
@@ -43,13 +44,18 @@ pub(crate) fn formatting(workspace: &Workspace) -> Result<()> {
     )
 }
 
-/// clippy as the browser sees the code, under a second configuration that bans what would block the worker's only thread.
+/// clippy as browsers see the code, with each kind of device on its own, under a second configuration that bans what would block the worker's only thread.
 /// The idea is rerun's (`scripts/clippy_wasm`).
 fn clippy_wasm(workspace: &Workspace) -> Result<()> {
-    step("clippy, wasm: nothing may block");
     let configuration = workspace.root.join("crates/wasm");
-    let mut command = WasmToolchain::provide()?.clippy(workspace, &configuration)?;
-    run_command(command.args(["--", "-D", "warnings"]))
+    for module in [Module::Webgpu, Module::CpuThreads] {
+        step(&format!("clippy, {}: nothing may block", module.name()));
+        let toolchain = WasmToolchain::provide(module.threads())?;
+        let mut command = toolchain.clippy(workspace, &configuration, module.threads())?;
+        command.args(module.features());
+        run_command(command.args(["--", "-D", "warnings"]))?;
+    }
+    Ok(())
 }
 
 fn types(workspace: &Workspace) -> Result<()> {

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
+use crate::setup::toolchain::Threads;
+
 /// The checkout and the folder that build products go to.
 pub(crate) struct Workspace {
     pub(crate) root: PathBuf,
@@ -29,9 +31,12 @@ impl Workspace {
         Ok(Self { root, target })
     }
 
-    /// Build products of the wasm side, apart from the native ones: the two use different compilers and flags.
-    pub(crate) fn wasm_target(&self) -> PathBuf {
-        self.target.join("wasm")
+    /// Build products of the wasm side, apart from the native ones and with threads from those without: compilers and flags differ.
+    pub(crate) fn wasm_target(&self, threads: Threads) -> PathBuf {
+        self.target.join(match threads {
+            Threads::One => "wasm",
+            Threads::Many => "wasm-threads",
+        })
     }
 
     /// Downloaded model files.

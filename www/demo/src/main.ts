@@ -6,7 +6,7 @@ import { initDevicePanel } from "./device-panel.js";
 import { button, byId, make } from "./dom.js";
 import { initModelPanel } from "./model-panel.js";
 import { addressFault, modelAt, type ChosenModel } from "./models.js";
-import { initOffline } from "./offline.js";
+import { initOffline, keepModule, moduleOf } from "./offline.js";
 import { OutputView } from "./output.js";
 import { choicesPerPrompt, toParams, type RawParams } from "./params.js";
 import { planOutput } from "./plan.js";
@@ -161,8 +161,7 @@ class Page {
 
   async #initOffline(): Promise<void> {
     const line = byId("offline", HTMLElement);
-    await initOffline({
-      onReady: () => (line.textContent = "The page opens without a network."),
+    const isStored = await initOffline({
       onFailure: (message) => (line.textContent = message),
       onUpdate: (activate) => {
         const notice = byId("update", HTMLElement);
@@ -170,6 +169,14 @@ class Page {
         notice.hidden = false;
       },
     });
+    let kept: string | undefined;
+    if (isStored) {
+      this.#store.watch(({ deviceInfo }) => {
+        if (deviceInfo === undefined || moduleOf(deviceInfo) === kept) return;
+        kept = moduleOf(deviceInfo);
+        this.#guard(keepModule(kept).then((isKept) => void (line.textContent = isKept ? "The page opens without a network." : "The page could not be kept for offline use.")));
+      });
+    }
   }
 
   #say(text: string): void {

@@ -183,7 +183,6 @@ export class Session {
     const cinder: Cinder = new Cinder({
       device,
       workerUrl: new URL("worker.js", document.baseURI),
-      wasmUrl: new URL("cinderlm.wasm", document.baseURI),
       onProgress: (progress) => {
         if (cinder === this.#cinder) this.#onProgress(progress);
       },

@@ -6,6 +6,8 @@ declare const self: ServiceWorkerGlobalScope;
 /** Set by build.mjs: changes when any file of the app does. */
 declare const SHELL_VERSION: string;
 declare const SHELL_FILES: string[];
+/** Of which a visitor needs one, that of the device: the page says which. */
+declare const MODULE_FILES: string[];
 
 // Caches belong to the origin, which may have this page in several places.
 const PREFIX = `cinderlm-demo ${new URL(self.registration.scope).pathname} `;
@@ -14,11 +16,25 @@ const CACHE = `${PREFIX}${SHELL_VERSION}`;
 const start = self.registration.scope;
 const startFile = new URL("index.html", start).href;
 const shell = new Set(SHELL_FILES.map((name) => new URL(name, start).href).map((url) => (url === startFile ? start : url)));
+const modules = new Set(MODULE_FILES.map((name) => new URL(name, start).href));
 
 /** All files or none: a half-stored app would fail offline, where nothing can be done about it. */
 async function install(): Promise<void> {
   const cache = await caches.open(CACHE);
   await cache.addAll([...shell].map((url) => new Request(url, { cache: "reload" })));
+}
+
+/** Keeps the module that the page runs on; resolves to whether that worked. */
+async function keepModule(name: string): Promise<boolean> {
+  const url = new URL(name, start).href;
+  if (!modules.has(url)) return false;
+  try {
+    const cache = await caches.open(CACHE);
+    if ((await cache.match(url)) === undefined) await cache.add(url);
+    return true;
+  } catch {
+    return false; // No network, or no room.
+  }
 }
 
 async function activate(): Promise<void> {
@@ -39,7 +55,7 @@ function shellFile(request: Request): string | undefined {
   url.search = "";
   url.hash = "";
   if (request.mode === "navigate") return url.href === start || url.href === startFile ? start : undefined;
-  return shell.has(url.href) ? url.href : undefined;
+  return shell.has(url.href) || modules.has(url.href) ? url.href : undefined;
 }
 
 self.addEventListener("install", (event) => event.waitUntil(install()));
@@ -51,4 +67,6 @@ self.addEventListener("fetch", (event) => {
 self.addEventListener("message", (event) => {
   // The visitor wants the new version now.
   if (event.data === "activate") event.waitUntil(self.skipWaiting());
+  const { keep } = event.data as { keep?: string };
+  if (keep !== undefined) event.waitUntil(keepModule(keep).then((isKept) => event.ports[0]?.postMessage(isKept)));
 });

@@ -5,7 +5,7 @@ import { modelAddress, partAddresses } from "./address.js";
 import { ModelCache } from "./cache.js";
 import { completionError, CompletionError, type ErrorCode } from "./errors.js";
 import { answerFetch } from "./fetch.js";
-import type { BatchLimits, WireModel, WirePart, WireStorage } from "./messages.js";
+import type { BatchLimits, ModuleUrls, WireModel, WirePart, WireStorage } from "./messages.js";
 import { Remote } from "./remote.js";
 import { snapshot } from "./snapshot.js";
 import type { StorageBackend } from "./storage.js";
@@ -29,6 +29,7 @@ import type {
   Usage,
   WholeCompletionParams,
 } from "./types.js";
+import { Threads } from "./threads.js";
 import { validate } from "./validate.js";
 
 const SILENT: Logger = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
@@ -81,6 +82,8 @@ export class Cinder {
     this.cache = new ModelCache(typeof options.cache === "object" ? options.cache : undefined);
     checkCount("maxBatch", options.maxBatch, 1, 256);
     checkCount("maxQueue", options.maxQueue, 0, 2 ** 32 - 1);
+    checkCount("threads", options.threads, 1, 64);
+    checkUrls(options.wasmUrls);
     checkCount("kvCacheBytes", options.kvCacheBytes, 0, Number.MAX_SAFE_INTEGER);
     if (options.apiKeys?.some((key) => typeof key !== "string" || key === "")) throw new TypeError("apiKeys: expected texts that are not empty.");
     const { limits, remote } = options;
@@ -241,6 +244,14 @@ export class Cinder {
       : new Worker(url, { type: "module", name: "cinderlm" });
   }
 
+  /** Makes the worker of a thread, beside the other one. */
+  protected createThread(): Worker {
+    const url = this.#options.workerUrl;
+    return url === undefined
+      ? new Worker(new URL("./thread.js", import.meta.url), { type: "module", name: "cinderlm thread" })
+      : new Worker(new URL("thread.js", absolute(url)), { type: "module", name: "cinderlm thread" });
+  }
+
   #find(id: unknown): WireModel {
     if (typeof id !== "string") throw completionError("invalid_type", `model: expected a string, got ${kindOf(id)}.`, "model");
     const model = this.#models.get(id);
@@ -263,20 +274,26 @@ export class Cinder {
     if (this.#disposed) throw disposed();
     if (this.#running !== undefined) return this.#running;
     const { storage, port } = wireStorage(this.#options.cache);
+    const failed = (detail: string): void => connection.close(completionError("internal", `A thread of the CPU failed: ${detail}.`));
+    const threadWorkers = new Threads(() => this.createThread(), failed);
     const connection: Connection = new Connection(this.#makeWorker(), {
       alive: (lock) => watchWorker(connection, lock),
+      warned: (message) => this.#logger.warn(`cinderlm: ${message}`),
+      threads: (count, start) => threadWorkers.start(count, start),
       loaded: (info) => {
         this.#infos.set(info.id, info);
         if (info.notStored !== undefined) this.#logger.warn(`cinderlm loaded ${info.id}: ${info.notStored.message}`);
       },
       closed: (error) => {
+        threadWorkers.close();
         port?.close();
         this.#forget(connection, error);
       },
     });
-    const { wasmUrl, device = "auto" } = this.#options;
+    const { threads, device = "auto" } = this.#options;
     const limits = batchLimits(this.#options);
-    const started = connection.start({ type: "start", device, limits, storage, ...(wasmUrl === undefined ? {} : { wasmUrl: absolute(wasmUrl) }) });
+    const urls = moduleUrls(this.#options.wasmUrls);
+    const started = connection.start({ type: "start", device, limits, storage, urls, ...(threads === undefined ? {} : { threads }) });
     this.#running = { connection, started };
     started.then(
       (device) => this.#logger.info(`cinderlm runs on ${device.name}: ${device.reason}`),
@@ -361,6 +378,21 @@ function batchLimits({ maxBatch, maxQueue, kvCacheBytes }: CinderOptions): Batch
 function checkCount(name: string, value: number | undefined, min: number, max: number): void {
   if (value === undefined || (Number.isSafeInteger(value) && value >= min && value <= max)) return;
   throw new TypeError(`${name}: expected an integer from ${min} to ${max}, got ${String(value)}.`);
+}
+
+const MODULES = ["webgpu", "cpu", "cpuThreads"] as const satisfies (keyof ModuleUrls)[];
+
+function checkUrls(urls: unknown): void {
+  if (urls === undefined) return;
+  if (typeof urls !== "object" || urls === null || urls instanceof URL) throw new TypeError(`wasmUrls: expected an object of addresses, got ${kindOf(urls)}.`);
+  const unknown = Object.keys(urls).find((name) => !(MODULES as readonly string[]).includes(name));
+  if (unknown !== undefined) throw new TypeError(`wasmUrls: expected ${MODULES.join(", ")}, got ${unknown}.`);
+}
+
+function moduleUrls(urls: CinderOptions["wasmUrls"] = {}): ModuleUrls {
+  const absoluteUrls: ModuleUrls = {};
+  for (const name of MODULES) if (urls[name] !== undefined) absoluteUrls[name] = absolute(urls[name]);
+  return absoluteUrls;
 }
 
 function absolute(url: string | URL): string {

@@ -2,6 +2,7 @@ import { abortReason } from "./abort.js";
 import { completionError, CompletionError, type ErrorBody } from "./errors.js";
 import type { Call, LocalReport, Reply, Request, Results } from "./messages.js";
 import { CompletionStream } from "./stream.js";
+import type { ThreadsStarted, ThreadStart } from "./threads.js";
 import type { Completion, CompletionChunk, LoadProgress, ModelInfo } from "./types.js";
 
 /** The part of `Worker` that a connection uses. */
@@ -31,6 +32,10 @@ export type CallOutcome = "completed" | "aborted" | "failed";
 /** What the owner of a connection hears. */
 export interface ConnectionEvents {
   loaded(info: ModelInfo): void;
+  /** Something went wrong without which the worker goes on. */
+  warned(message: string): void;
+  /** The worker wants threads. */
+  threads(count: number, start: ThreadStart): Promise<ThreadsStarted>;
   /** The worker runs, and holds a lock of this name as long as it does. */
   alive(lock: string): void;
   /** The worker is gone and every call was rejected; the connection is of no more use. */
@@ -213,6 +218,14 @@ export class Connection {
     }
     if (reply.type === "alive") {
       this.#events.alive(reply.lock);
+      return;
+    }
+    if (reply.type === "warning") {
+      this.#events.warned(reply.message);
+      return;
+    }
+    if (reply.type === "threads") {
+      void this.#events.threads(reply.count, reply.start).then((started) => this.#post({ type: "threads", id: 0, ...started }));
       return;
     }
     if (reply.type === "loaded") {

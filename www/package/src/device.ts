@@ -67,6 +67,11 @@ function adapterName(adapter: AdapterLike): string {
   return description || [vendor, architecture, device].filter(Boolean).join(" ") || "unnamed adapter";
 }
 
+/** The CPU, after the GPU that was chosen did not start. */
+export function cpuInstead(problem: string): DeviceChoice {
+  return cpu(`the WebGPU adapter could not be used: ${problem}`);
+}
+
 function cpu(reason: string): DeviceChoice {
   return { kind: "cpu", software: false, name: "cpu", reason };
 }

@@ -1,4 +1,5 @@
 import type { ErrorBody } from "./errors.js";
+import type { ThreadsStarted, ThreadStart } from "./threads.js";
 import type { Completion, CompletionChunk, CompletionParams, DeviceInfo, DeviceKind, LoadProgress, MemoryStats, ModelInfo, ModelStats, Timings, Usage } from "./types.js";
 
 /** A {@link ModelSource} in a form that crosses the worker boundary. */
@@ -24,6 +25,13 @@ export interface WirePart {
 /** Where a worker keeps downloads: nowhere, in the origin private file system, or with the page's own backend, at the other end of a port. */
 export type WireStorage = "none" | "origin-private" | MessagePort;
 
+/** Where the modules are that are not beside the worker. */
+export interface ModuleUrls {
+  webgpu?: string;
+  cpu?: string;
+  cpuThreads?: string;
+}
+
 /** How many choices and calls a model takes at a time, and what it keeps of them. */
 export interface BatchLimits {
   maxBatch?: number;
@@ -33,7 +41,7 @@ export interface BatchLimits {
 
 /** From page to worker. Every request carries an `id` that its answers repeat. */
 export type Request =
-  | { type: "start"; id: number; device: DeviceKind; limits: BatchLimits; storage: WireStorage; wasmUrl?: string }
+  | { type: "start"; id: number; device: DeviceKind; limits: BatchLimits; storage: WireStorage; urls: ModuleUrls; threads?: number }
   | { type: "load"; id: number; model: WireModel }
   | { type: "complete"; id: number; model: WireModel; params: CompletionParams; window: number; cacheScope: string }
   | { type: "tokenize"; id: number; model: WireModel; text: string }
@@ -43,6 +51,8 @@ export type Request =
   | { type: "stats"; id: number }
   /** The consumer took `count` chunks: as many more may be sent. */
   | { type: "credit"; id: number; count: number }
+  /** What came of the threads that the worker asked for. */
+  | ({ type: "threads"; id: number } & ThreadsStarted)
   | { type: "cancel"; id: number };
 
 /** What an answer of each kind of request carries. */
@@ -73,6 +83,10 @@ export type Reply =
   /** The worker runs, and holds this lock until it ends. */
   | { type: "alive"; lock: string }
   | { type: "loaded"; info: ModelInfo }
+  /** Something went wrong without which the worker goes on. */
+  | { type: "warning"; message: string }
+  /** The worker wants so many threads. */
+  | { type: "threads"; count: number; start: ThreadStart }
   | { type: "result"; id: number; value: unknown; report?: LocalReport }
   | { type: "error"; id: number; error: ErrorBody; report?: LocalReport }
   /** The call ended because it was cancelled. */

@@ -235,8 +235,10 @@ export interface DeviceInfo {
   kind: "webgpu" | "cpu";
   /** The adapter's name, or `cpu`. */
   name: string;
-  /** Why this one: a sentence for people. */
+  /** Why this one, and on the CPU why on so many threads: sentences for people. */
   reason: string;
+  /** Threads that share the CPU's work; 1 on WebGPU. */
+  threads: number;
 }
 
 /** Memory that the runtime holds, in bytes. */
@@ -333,6 +335,16 @@ export interface Logger {
   error(message: string): void;
 }
 
+/** Where the modules of the kinds of device are. */
+export interface WasmUrls {
+  /** `cinderlm-webgpu.wasm`. */
+  webgpu?: string | URL;
+  /** `cinderlm-cpu.wasm`. */
+  cpu?: string | URL;
+  /** `cinderlm-cpu-threads.wasm`, for the CPU in pages that are cross-origin isolated. It needs `thread.js` beside `worker.js`. */
+  cpuThreads?: string | URL;
+}
+
 /** Options of a {@link Cinder}. */
 export interface CinderOptions {
   /** Default `auto`. */
@@ -374,8 +386,13 @@ export interface CinderOptions {
   kvCacheBytes?: number;
   /** Where `worker.js` is, when it is not beside `index.js`. */
   workerUrl?: string | URL;
-  /** Where `cinderlm.wasm` is, when it is not beside `worker.js`. */
-  wasmUrl?: string | URL;
+  /** Where the modules are, when they are not beside `worker.js`. One is downloaded, that of the device that runs. */
+  wasmUrls?: WasmUrls;
+  /**
+   * Threads that share the CPU's work, where the page is cross-origin isolated; elsewhere there is one. 1 to 64. Default: as many as the
+   * machine has cores, up to 8. They change no result.
+   */
+  threads?: number;
 }
 
 /** Options of one call. */

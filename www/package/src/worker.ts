@@ -1,15 +1,14 @@
 /// <reference lib="webworker" />
-import initWasm, * as wasm from "../generated/cinderlm_wasm.js";
-import { chooseDevice, type GpuLike } from "./device.js";
+import { chooseDevice, cpuInstead, type GpuLike } from "./device.js";
 import { errorBody, isErrorBody, type ErrorBody } from "./errors.js";
-import { GpuMeter } from "./gpu-meter.js";
-import { joinSubmissions } from "./gpu-submissions.js";
 import { ModelLoader } from "./loader.js";
 import type { LocalReport, Reply, Request, WireModel, WireStorage } from "./messages.js";
 import { withModelFiles } from "./model-files.js";
 import { OriginPrivateStorage } from "./opfs.js";
+import { startRuntime, type Runtime, type Started } from "./runtime.js";
 import type { StorageBackend, StorageNotice } from "./storage.js";
 import { PortStorage } from "./storage-port.js";
+import { defaultThreads, type ThreadsStarted, type ThreadStart } from "./threads.js";
 import type { Completion, CompletionChunk, DeviceInfo, LoadProgress, MemoryStats, ModelInfo } from "./types.js";
 
 type CompleteRequest = Extract<Request, { type: "complete" }>;
@@ -27,6 +26,8 @@ const running = new Map<number, Running>();
 /** The calls that have a completion of each model under way. */
 const completing = new Map<string, Set<AbortController>>();
 let failed = false;
+/** The module that was started. The page waits for that before it asks for anything else. */
+let wasm: Runtime;
 
 const loader = new ModelLoader({
   load: loadModel,
@@ -81,7 +82,7 @@ function panicMessage(): string | undefined {
   try {
     return wasm.panicMessage();
   } catch {
-    return undefined; // The module is not there yet, or no longer fit to be asked.
+    return undefined; // No module is there yet, or it is no longer fit to be asked.
   }
 }
 
@@ -109,20 +110,33 @@ async function start(request: Extract<Request, { type: "start" }>): Promise<Devi
   if (lock !== undefined) send({ type: "alive", lock }); // First: from here on the page notices this worker's end.
   watchDevices();
   await openStorage(request.storage);
-  const choice = await chooseDevice(request.device, (navigator as { gpu?: GpuLike }).gpu);
-  const response = fetch(request.wasmUrl ?? new URL("./cinderlm.wasm", import.meta.url));
+  const started = await startOn(request);
+  wasm = started.runtime;
+  return started.device;
+}
+
+/** Starts the module of the device that suits. Where that was ours to choose, the CPU takes the place of a GPU that does not start. */
+async function startOn({ device, urls, limits, threads = defaultThreads() }: Extract<Request, { type: "start" }>): Promise<Started> {
+  const choice = await chooseDevice(device, (navigator as { gpu?: GpuLike }).gpu);
+  const onWarning = (message: string): void => send({ type: "warning", message });
+  const options = { urls, limits, threads, onWarning, startThreads };
   try {
-    await initWasm({ module_or_path: response });
+    return await startRuntime(choice, options);
   } catch (error) {
-    throw errorBody("internal", `The WebAssembly module could not be loaded: ${String(error)}.`);
+    if (device !== "auto" || choice.kind === "cpu" || !isErrorBody(error) || error.code !== "device_unavailable") throw error;
+    onWarning(error.message);
+    return startRuntime(cpuInstead(error.message), options);
   }
-  if (choice.kind === "webgpu") {
-    const meter = new GpuMeter();
-    joinSubmissions(); // After the meter, which counts what is submitted in the end.
-    wasm.watchDevice(() => meter.take());
-  }
-  await wasm.initialize(choice.kind, choice.software, choice.name, request.limits);
-  return { kind: choice.kind, name: choice.name, reason: choice.reason };
+}
+
+/** Who waits for threads. */
+let threadsStarted: ((started: ThreadsStarted) => void) | undefined;
+
+function startThreads(count: number, start: ThreadStart): Promise<ThreadsStarted> {
+  return new Promise((resolve) => {
+    threadsStarted = resolve;
+    send({ type: "threads", count, start });
+  });
 }
 
 /** Holds a lock as long as this worker lives, so that the page notices its end. Resolves to the lock's name. */
@@ -212,7 +226,7 @@ async function loadTimed(request: CompleteRequest, signal: AbortSignal): Promise
   return performance.now() - start;
 }
 
-async function answer(request: Exclude<Request, { type: "credit" | "cancel" }>, call: Running): Promise<unknown> {
+async function answer(request: Exclude<Request, { type: "credit" | "cancel" | "threads" }>, call: Running): Promise<unknown> {
   const { signal } = call.abort;
   const progress = progressOf(request.id);
   switch (request.type) {
@@ -241,6 +255,10 @@ async function handle(request: Request): Promise<void> {
   const { id } = request;
   if (request.type === "cancel") {
     running.get(id)?.abort.abort();
+    return;
+  }
+  if (request.type === "threads") {
+    threadsStarted?.(request);
     return;
   }
   if (request.type === "credit") {

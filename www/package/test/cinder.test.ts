@@ -45,7 +45,7 @@ class TestCinder extends Cinder {
   protected override createWorker(): WorkerLike {
     const worker = new FakeWorker((request, self) => {
       if (request.type === "start" && !this.starts) return;
-      if (request.type === "start") self.reply({ type: "result", id: request.id, value: { kind: "cpu", name: "cpu", reason: "test." } });
+      if (request.type === "start") self.reply({ type: "result", id: request.id, value: { kind: "cpu", name: "cpu", reason: "test.", threads: 1 } });
       else this.script(request, self);
     });
     this.workers.push(worker);
@@ -81,6 +81,11 @@ for (const [name, options] of [
   ["an empty address", { models: [{ id: "a", url: "" }] }],
   ["a file that is a path", { models: [{ id: "a", file: "a.gguf" as unknown as File }] }],
   ["a batch of none", { maxBatch: 0 }],
+  ["no threads", { threads: 0 }],
+  ["half a thread", { threads: 1.5 }],
+  ["too many threads", { threads: 65 }],
+  ["one address for all modules", { wasmUrls: "/cinderlm.wasm" as never }],
+  ["the address of a module that is not there", { wasmUrls: { gpu: "/gpu.wasm" } as never }],
   ["half a queue", { maxQueue: 0.5 }],
   ["an unknown device", { device: "tpu" as "cpu" }],
 ] satisfies [string, CinderOptions][]) {
@@ -106,6 +111,27 @@ for (const [name, model, code] of [
     assert.equal(cinder.workers.length, 0);
   });
 }
+
+test("the worker is told where modules are and how many threads it may have, and its warnings are logged", async () => {
+  const warnings: string[] = [];
+  const logger = { ...console, info: () => undefined, warn: (message: string) => void warnings.push(message) };
+  const wasmUrls = { cpu: "https://example.test/cpu.wasm", cpuThreads: new URL("https://example.test/threads.wasm") };
+  const cinder = make({ wasmUrls, threads: 3, logger });
+  await cinder.device();
+  const [worker] = cinder.workers;
+  const start = worker?.received.find(({ type }) => type === "start");
+  assert.deepEqual(start, {
+    type: "start",
+    id: 1,
+    device: "auto",
+    limits: {},
+    storage: "origin-private",
+    urls: { cpu: "https://example.test/cpu.wasm", cpuThreads: "https://example.test/threads.wasm" },
+    threads: 3,
+  });
+  worker?.reply({ type: "warning", message: "a thread is missing" });
+  assert.deepEqual(warnings, ["cinderlm: a thread is missing"]);
+});
 
 test("an error keeps its code and param across the boundary", async () => {
   const body = { ...errorBody("out_of_range", "n: expected 1..128, got 0.", "n"), retry_after: 2 };

@@ -2,6 +2,7 @@
 
 use super::Scratch;
 use super::exp::exp;
+use super::share;
 use super::simd::F32x4;
 use super::step::StepRows;
 
@@ -73,49 +74,50 @@ pub fn attention(
 
     let group_width = q_width / n_kv_heads;
     let n_blocks = k_cache.len() / kv_width / block_tokens;
-    if step.n_rows() == 0 {
-        return;
-    }
-    for ((q, y), row) in q
-        .chunks_exact(q_width)
-        .zip(y.chunks_exact_mut(q_width))
-        .zip(step.rows())
-    {
-        let (blocks, n_positions) = (step.blocks(row, block_tokens), row.position + 1);
+    for row in step.rows() {
+        let blocks = step.blocks(row, block_tokens);
         assert!(
             blocks.iter().all(|&block| (block as usize) < n_blocks),
             "a block past the {n_blocks} of the cache"
         );
-        let tiles = Tiles {
-            blocks,
-            block_tokens,
-            n_positions,
-        };
-        let padded = n_positions.next_multiple_of(TILE);
-        for (head, (q, y)) in q
-            .chunks_exact(group_width)
-            .zip(y.chunks_exact_mut(group_width))
-            .enumerate()
-        {
-            let keys = Cached {
-                values: k_cache,
-                width: kv_width,
-                start: head * head_dim,
-                head_dim,
-            };
-            let values = Cached {
-                values: v_cache,
-                ..keys
-            };
-            scratch.scores.clear();
-            scratch
-                .scores
-                .resize(group_width / head_dim * padded, f32::NEG_INFINITY);
-            score(q, keys, &tiles, scale, &mut scratch.scores, padded);
-            y.fill(0.0);
-            add_values(&mut scratch.scores, padded, values, &tiles, y);
-        }
     }
+    let n_positions: usize = step.rows().map(|row| row.position + 1).sum();
+    let n_parts = share::n_parts(step.n_rows() * n_kv_heads, 2 * n_positions * q_width);
+    share::units(
+        n_parts,
+        y,
+        group_width,
+        &mut scratch.own,
+        |units, y, own| {
+            // A unit is what one row gets of the query heads that share a key-value head.
+            let queries = q.chunks_exact(group_width).skip(units.start);
+            for ((unit, q), y) in units.zip(queries).zip(y.chunks_exact_mut(group_width)) {
+                let (row, head) = (step.row(unit / n_kv_heads), unit % n_kv_heads);
+                let tiles = Tiles {
+                    blocks: step.blocks(row, block_tokens),
+                    block_tokens,
+                    n_positions: row.position + 1,
+                };
+                let keys = Cached {
+                    values: k_cache,
+                    width: kv_width,
+                    start: head * head_dim,
+                    head_dim,
+                };
+                let values = Cached {
+                    values: v_cache,
+                    ..keys
+                };
+                let padded = tiles.n_positions.next_multiple_of(TILE);
+                let scores = &mut own.scores;
+                scores.clear();
+                scores.resize(group_width / head_dim * padded, f32::NEG_INFINITY);
+                score(q, keys, &tiles, scale, scores, padded);
+                y.fill(0.0);
+                add_values(scores, padded, values, &tiles, y);
+            }
+        },
+    );
 }
 
 /// One head of the keys or the values.

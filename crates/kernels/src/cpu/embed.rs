@@ -26,7 +26,7 @@ pub fn embed(
     scratch: &mut Scratch,
     y: &mut [f32],
 ) {
-    let scales = &mut scratch.scales;
+    let scales = &mut scratch.own.scales;
     let table = PackedRows::new(layout, words);
     assert_eq!(
         y.len(),

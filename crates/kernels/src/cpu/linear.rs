@@ -5,13 +5,14 @@ use std::ops::Range;
 
 use cinderlm_weights::{BlockType, PackedLayout};
 
-use super::Scratch;
 use super::activations::{BLOCK, Quanta, QuantizedRow, QuantizedRows};
 use super::floats::{BF16, F16, F32, FloatRows};
 use super::packed_rows::PackedRows;
 use super::scales::Scales;
+use super::share::{self, Columns};
 use super::simd::{F32x4, I16x8};
 use super::unpack::{Bits2, Bits3, Bits4, Bits5, Bits6, Bits8, Planes};
+use super::{Own, Scratch};
 
 /// Weight rows whose scales are decoded together: few enough to stay in the nearest cache.
 const RUN: usize = 16;
@@ -59,55 +60,36 @@ pub fn linear(
         "one bias per output"
     );
 
-    let Scratch {
-        activations,
-        scales,
-        ..
-    } = scratch;
+    let Scratch { activations, own } = scratch;
     if layout.format.float_kind().is_none() {
         activations.quantize(x, n_cols);
     }
-    match block_type {
-        BlockType::F32 => fill(&mut FloatRows::<F32>::new(weights, x), bias, y, n_outputs),
-        BlockType::F16 => fill(&mut FloatRows::<F16>::new(weights, x), bias, y, n_outputs),
-        BlockType::BF16 => fill(&mut FloatRows::<BF16>::new(weights, x), bias, y, n_outputs),
-        BlockType::Q4_0 | BlockType::Q4_1 | BlockType::Q4K => fill(
-            &mut QuantizedWeights::<Bits4>::new(weights, activations, scales),
+    let activations = &*activations;
+    let run = |columns: Range<usize>, y: &mut Columns<'_>, own: &mut Own| {
+        let part = Part {
+            weights,
+            n_rows: x.len() / n_cols,
+            columns,
             bias,
-            y,
-            n_outputs,
-        ),
-        BlockType::Q5_0 | BlockType::Q5_1 | BlockType::Q5K => fill(
-            &mut QuantizedWeights::<Bits5>::new(weights, activations, scales),
-            bias,
-            y,
-            n_outputs,
-        ),
-        BlockType::Q8_0 => fill(
-            &mut QuantizedWeights::<Bits8>::new(weights, activations, scales),
-            bias,
-            y,
-            n_outputs,
-        ),
-        BlockType::Q2K => fill(
-            &mut QuantizedWeights::<Bits2>::new(weights, activations, scales),
-            bias,
-            y,
-            n_outputs,
-        ),
-        BlockType::Q3K => fill(
-            &mut QuantizedWeights::<Bits3>::new(weights, activations, scales),
-            bias,
-            y,
-            n_outputs,
-        ),
-        BlockType::Q6K => fill(
-            &mut QuantizedWeights::<Bits6>::new(weights, activations, scales),
-            bias,
-            y,
-            n_outputs,
-        ),
-    }
+        };
+        match block_type {
+            BlockType::F32 => part.fill(&mut FloatRows::<F32>::new(weights, x), y),
+            BlockType::F16 => part.fill(&mut FloatRows::<F16>::new(weights, x), y),
+            BlockType::BF16 => part.fill(&mut FloatRows::<BF16>::new(weights, x), y),
+            BlockType::Q4_0 | BlockType::Q4_1 | BlockType::Q4K => {
+                part.quantized::<Bits4>(activations, own, y)
+            }
+            BlockType::Q5_0 | BlockType::Q5_1 | BlockType::Q5K => {
+                part.quantized::<Bits5>(activations, own, y)
+            }
+            BlockType::Q8_0 => part.quantized::<Bits8>(activations, own, y),
+            BlockType::Q2K => part.quantized::<Bits2>(activations, own, y),
+            BlockType::Q3K => part.quantized::<Bits3>(activations, own, y),
+            BlockType::Q6K => part.quantized::<Bits6>(activations, own, y),
+        }
+    };
+    let n_parts = share::n_parts(n_outputs.div_ceil(RUN), x.len() * n_outputs);
+    share::columns(n_parts, y, n_outputs, RUN, own, run);
 }
 
 /// One weight row against several rows of activations.
@@ -119,30 +101,46 @@ pub(super) trait RowProducts {
     fn products<const R: usize>(&self, output: usize, first: usize) -> [f32; R];
 }
 
-/// Weight rows outside, activations inside: the weights, by far the larger, are read from memory once.
-fn fill(rows: &mut impl RowProducts, bias: Option<&[f32]>, y: &mut [f32], n_outputs: usize) {
-    let n_rows = y.len() / n_outputs;
-    for start in (0..n_outputs).step_by(RUN) {
-        let run = start..n_outputs.min(start + RUN);
-        rows.prepare(run.clone());
-        for output in run {
-            let bias = bias.map_or(0.0, |bias| bias[output]);
-            let mut put = |first: usize, products: &[f32]| {
-                for (row, product) in (first..).zip(products) {
-                    y[row * n_outputs + output] = product + bias;
+/// Some outputs of all rows.
+struct Part<'a> {
+    weights: PackedRows<'a>,
+    /// Rows of activations.
+    n_rows: usize,
+    columns: Range<usize>,
+    bias: Option<&'a [f32]>,
+}
+
+impl Part<'_> {
+    fn quantized<P: Planes>(&self, x: &QuantizedRows, own: &mut Own, y: &mut Columns<'_>) {
+        let mut rows = QuantizedWeights::<P>::new(self.weights, x, &mut own.scales);
+        self.fill(&mut rows, y);
+    }
+
+    /// Weight rows outside, activations inside: the weights, by far the larger, are read from memory once.
+    fn fill(&self, rows: &mut impl RowProducts, y: &mut Columns<'_>) {
+        let (n_rows, Range { start, end }) = (self.n_rows, self.columns.clone());
+        for run in (start..end).step_by(RUN) {
+            let run = run..end.min(run + RUN);
+            rows.prepare(run.clone());
+            for output in run {
+                let bias = self.bias.map_or(0.0, |bias| bias[output]);
+                let mut put = |first: usize, products: &[f32]| {
+                    for (row, product) in (first..).zip(products) {
+                        y.row(row)[output - start] = product + bias;
+                    }
+                };
+                let mut first = 0;
+                while n_rows - first >= 4 {
+                    put(first, &rows.products::<4>(output, first));
+                    first += 4;
                 }
-            };
-            let mut first = 0;
-            while n_rows - first >= 4 {
-                put(first, &rows.products::<4>(output, first));
-                first += 4;
-            }
-            if n_rows - first >= 2 {
-                put(first, &rows.products::<2>(output, first));
-                first += 2;
-            }
-            if first < n_rows {
-                put(first, &rows.products::<1>(output, first));
+                if n_rows - first >= 2 {
+                    put(first, &rows.products::<2>(output, first));
+                    first += 2;
+                }
+                if first < n_rows {
+                    put(first, &rows.products::<1>(output, first));
+                }
             }
         }
     }

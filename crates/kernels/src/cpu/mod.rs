@@ -20,8 +20,13 @@
 //! order documented at each function, with no fused multiply-add, on every target; results agree bit for bit between targets, except
 //! those of [`rope_append`], whose sine and cosine come from the standard library.
 //!
+//! # Threads
+//! The larger kernels cut their results into parts and share them with the threads of [`pool`], if there are any. Each output element is
+//! computed by one thread in the order above, so the number of threads changes no bit.
+//!
 //! # Memory
-//! Kernels that need room take a [`Scratch`], which grows to the largest step seen and is then reused; nothing else allocates.
+//! Kernels that need room take a [`Scratch`], which grows to the largest step seen and is then reused; each thread that helps has room of its
+//! own. Nothing else allocates.
 
 mod activations;
 mod attention;
@@ -31,9 +36,11 @@ mod floats;
 mod linear;
 mod norm;
 mod packed_rows;
+pub mod pool;
 mod rope;
 mod scales;
 pub mod selftest;
+mod share;
 mod simd;
 mod step;
 mod swiglu;
@@ -56,6 +63,12 @@ use std::cell::RefCell;
 pub struct Scratch {
     /// Activations rounded to 16 bits, for [`linear`].
     activations: activations::QuantizedRows,
+    own: Own,
+}
+
+/// Room that each thread has for itself.
+#[derive(Debug, Default)]
+struct Own {
     /// Scales of a few rows of weights, for [`linear`] and [`embed`].
     scales: scales::Scales,
     /// Attention weights of the heads that share a key-value head, for [`attention`].

@@ -1,6 +1,7 @@
 //! Root mean square normalisation (Zhang and Sennrich, 2019).
 
 use super::simd::F32x4;
+use super::{Own, share};
 
 /// `y = x / sqrt(mean(x²) + epsilon) * weight`, row by row.
 ///
@@ -21,13 +22,17 @@ pub fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, y: &mut [f32]) {
         x.len()
     );
     assert_eq!(x.len(), y.len(), "one output per input");
-    for (x, y) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)) {
-        let mean = sum_of_squares(x) / width as f32;
-        let scale = 1.0 / (mean + epsilon).sqrt();
-        for ((y, x), weight) in y.iter_mut().zip(x).zip(weight) {
-            *y = x * scale * weight;
+    let n_parts = share::n_parts(x.len() / width, 2 * x.len());
+    share::units(n_parts, y, width, &mut Own::default(), |rows, y, _| {
+        let x = x.chunks_exact(width).skip(rows.start);
+        for (x, y) in x.zip(y.chunks_exact_mut(width)) {
+            let mean = sum_of_squares(x) / width as f32;
+            let scale = 1.0 / (mean + epsilon).sqrt();
+            for ((y, x), weight) in y.iter_mut().zip(x).zip(weight) {
+                *y = x * scale * weight;
+            }
         }
-    }
+    });
 }
 
 fn sum_of_squares(x: &[f32]) -> f32 {

@@ -25,7 +25,7 @@ pub struct Mismatch {
 }
 
 /// What [`hashes`] gives, in its order.
-const EXPECTED: [u64; 29] = [
+const EXPECTED: [u64; 35] = [
     0xd71c_0a1d_1c20_5acc,
     0x3fb6_d837_ce90_36bf,
     0x87d3_3f68_98ad_a04c,
@@ -55,6 +55,12 @@ const EXPECTED: [u64; 29] = [
     0x95ed_cae9_ee7c_b5ec,
     0xd9db_f5fd_4d01_fd31,
     0x9de9_3e7f_c4cd_5bc5,
+    0x3cb4_2c6e_7ec8_cf11,
+    0x6ad6_ef09_ff10_e044,
+    0x3ff5_2581_1161_dc79,
+    0xacf9_9828_37e1_54c9,
+    0xa46a_9c41_1450_fa25,
+    0x7c1b_5274_e4bd_0f3b,
 ];
 
 /// Runs every kernel but `rope_append`, whose sine is the platform's, on fixed data.
@@ -141,6 +147,52 @@ pub fn hashes() -> Vec<(String, u64)> {
         &mut y,
     );
     hashes.push(("attention".to_owned(), hash(&y)));
+    hashes.extend(shared(&mut scratch));
+    hashes
+}
+
+/// The same for the kernels that threads share, on shapes that are large enough to be cut up.
+fn shared(scratch: &mut Scratch) -> Vec<(String, u64)> {
+    let mut hashes = Vec::new();
+    for (block_type, n_rows) in [
+        (BlockType::Q4_1, 1),
+        (BlockType::Q8_0, 7),
+        (BlockType::F16, 3),
+    ] {
+        let mut noise = Noise::new(9);
+        let weights = noise.weights(block_type, 309, 576);
+        let x = noise.units(n_rows * 576);
+        let mut y = vec![0.0; n_rows * 309];
+        linear(&x, &weights.layout, &weights.words, None, scratch, &mut y);
+        hashes.push((format!("shared linear {block_type:?}"), hash(&y)));
+    }
+
+    let mut noise = Noise::new(10);
+    let (x, other, weight) = (noise.units(99_997), noise.units(99_997), noise.units(1_639));
+    let mut y = vec![0.0; 99_997];
+    swiglu(&x, &other, &mut y);
+    hashes.push(("shared swiglu".to_owned(), hash(&y)));
+    let whole = 61 * weight.len();
+    rms_norm(&x[..whole], &weight, 1e-5, &mut y[..whole]);
+    hashes.push(("shared rms_norm".to_owned(), hash(&y[..whole])));
+
+    let config = AttentionConfig {
+        n_heads: 9,
+        n_kv_heads: 3,
+        head_dim: 64,
+        block_tokens: 16,
+        scale: 0.125,
+    };
+    let n_rows = 3;
+    let q = noise.units(n_rows * 576);
+    let (k, v) = (noise.units(512 * 192), noise.units(512 * 192));
+    let tables = 4 * n_rows as u32;
+    let rows = [[0, 500, 0, tables], [0, 77, 0, tables], [0, 260, 0, tables]];
+    let step = [rows.concat(), (0..32).rev().collect()].concat();
+    let mut y = vec![0.0; n_rows * 576];
+    let step = StepRows::new(&step, n_rows);
+    attention(&q, &k, &v, &step, config, scratch, &mut y);
+    hashes.push(("shared attention".to_owned(), hash(&y)));
     hashes
 }
 

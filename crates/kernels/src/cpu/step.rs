@@ -45,17 +45,22 @@ impl<'a> StepRows<'a> {
 
     /// The rows, in order.
     pub(super) fn rows(self) -> impl ExactSizeIterator<Item = StepRow> + 'a {
-        self.words.as_chunks::<ROW_WORDS>().0[..self.n_rows]
-            .iter()
-            .map(|&row| {
-                let [token, position, slot, table] = row.map(|word| word as usize);
-                StepRow {
-                    token,
-                    position,
-                    slot,
-                    table,
-                }
-            })
+        (0..self.n_rows).map(move |row| self.row(row))
+    }
+
+    /// One of the rows.
+    ///
+    /// # Panics
+    /// There is no such row.
+    pub(super) fn row(self, row: usize) -> StepRow {
+        let row = self.words.as_chunks::<ROW_WORDS>().0[..self.n_rows][row];
+        let [token, position, slot, table] = row.map(|word| word as usize);
+        StepRow {
+            token,
+            position,
+            slot,
+            table,
+        }
     }
 
     /// The blocks that hold a row's positions `0..=position`, in order.

@@ -2,6 +2,13 @@
 
 use super::exp::exp;
 use super::simd::F32x4;
+use super::{Own, share};
+
+/// Values that go to a thread together, so that only the last ones are no whole vector.
+const UNIT: usize = 64;
+
+/// What a value takes, in multiplications.
+const WORK: usize = 16;
 
 /// `y = silu(gate) * up` with `silu(x) = x / (1 + e^-x)`, element by element. The slices have one length.
 ///
@@ -15,6 +22,17 @@ pub fn swiglu(gate: &[f32], up: &[f32], y: &mut [f32]) {
         up.len(),
         y.len()
     );
+    let whole = y.len() / UNIT * UNIT;
+    let (y, y_rest) = y.split_at_mut(whole);
+    let n_parts = share::n_parts(whole / UNIT, WORK * whole);
+    share::units(n_parts, y, UNIT, &mut Own::default(), |units, y, _| {
+        let values = units.start * UNIT..units.end * UNIT;
+        fill(&gate[values.clone()], &up[values], y);
+    });
+    fill(&gate[whole..], &up[whole..], y_rest);
+}
+
+fn fill(gate: &[f32], up: &[f32], y: &mut [f32]) {
     let (gate_lanes, gate_rest) = gate.as_chunks::<4>();
     let (up_lanes, up_rest) = up.as_chunks::<4>();
     let (y_lanes, y_rest) = y.as_chunks_mut::<4>();

@@ -1,6 +1,5 @@
 //! Reading results back and comparing them.
 
-use burn::backend::DispatchDevice;
 use burn::tensor::{Device, Tensor, TensorData};
 use cinderlm_weights::{Interleave, PackedLayout, PackedTensor};
 use thiserror::Error;
@@ -105,11 +104,6 @@ pub(super) fn matrix(values: &[f32], width: usize, device: &Device) -> Tensor<2>
 /// A vector on the device.
 pub(super) fn vector(values: &[f32], device: &Device) -> Tensor<1> {
     Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), device)
-}
-
-/// Whether the device's kernels are those on slices.
-pub(super) fn is_cpu(device: &Device) -> bool {
-    matches!(device.as_dispatch(), DispatchDevice::Flex(_))
 }
 
 /// The same tensor with its rows in another order.

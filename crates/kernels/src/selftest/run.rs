@@ -4,8 +4,9 @@ use burn::tensor::Device;
 use cinderlm_weights::{BlockType, PackedLayout, PackedTensor};
 
 use super::SelftestError;
-use super::compare::{compare, interleaved, is_cpu, matrix, read, vector};
+use super::compare::{compare, interleaved, matrix, read, vector};
 use crate::cpu::selftest::Noise;
+use crate::device::is_cpu;
 use crate::{
     AttentionParams, DrawBuffer, DrawKind, DrawRow, Drawn, Fused, HeadNormParams, KvCache,
     KvLayout, PackedMatrix, Profile, RopeLayout, RopeParams, Step, StepRow, reference,

@@ -11,13 +11,14 @@ pub(crate) mod toolchain;
 use anyhow::Result;
 
 use crate::setup::browsers::Browser;
-use crate::setup::toolchain::WasmToolchain;
+use crate::setup::toolchain::{Threads, WasmToolchain};
 use crate::workspace::Workspace;
 
 /// Everything that any command needs.
 pub(crate) fn everything(workspace: &Workspace) -> Result<()> {
     npm::install(workspace)?;
-    WasmToolchain::provide()?;
+    WasmToolchain::provide(Threads::One)?;
+    WasmToolchain::provide(Threads::Many)?;
     Browser::Chromium.provide(workspace)?;
     Browser::Firefox.provide(workspace)?;
     browsers::webkit()?;

@@ -14,6 +14,13 @@ pub(crate) const TARGET: &str = "wasm32-unknown-unknown";
 /// WebAssembly's fixed-width SIMD, on which the CPU kernels rest; every browser with WebGPU has it.
 const RUSTFLAGS: &str = "-C target-feature=+simd128";
 
+/// What a module with threads is compiled with besides: atomics, and a memory that is made outside and shared, of up to 4 GiB. wasm-bindgen
+/// makes each thread's stack and thread-local storage and needs to see where they are.
+const THREADS_RUSTFLAGS: &str = "-C target-feature=+simd128,+atomics,+bulk-memory,+mutable-globals \
+    -C link-arg=--shared-memory -C link-arg=--import-memory -C link-arg=--max-memory=4294967296 \
+    -C link-arg=--export=__wasm_init_tls -C link-arg=--export=__tls_size -C link-arg=--export=__tls_align \
+    -C link-arg=--export=__tls_base";
+
 /// Debian's Rust for building browsers: newer than its other one, and with the standard library's source.
 const DEBIAN_PACKAGES: &[&str] = &["rustc-web", "cargo-web", "rust-web-src", "lld-22"];
 const DEBIAN_CARGO: &str = "/usr/bin/cargo";
@@ -55,6 +62,15 @@ impl Component {
     }
 }
 
+/// What a wasm module is compiled for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Threads {
+    /// Any page.
+    One,
+    /// Pages that are cross-origin isolated, which may share memory between workers. The standard library is compiled along, with atomics.
+    Many,
+}
+
 /// A compiler that can build for the browser.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WasmToolchain {
@@ -65,11 +81,42 @@ pub(crate) enum WasmToolchain {
 }
 
 impl WasmToolchain {
+    /// Finds a toolchain that can build for these threads, or installs one.
+    pub(crate) fn provide(threads: Threads) -> Result<Self> {
+        let toolchain = Self::provide_target()?;
+        match threads {
+            Threads::One => Ok(toolchain),
+            Threads::Many => toolchain.with_std_source(),
+        }
+    }
+
+    /// This toolchain, if the standard library's source is there or can be had, or else Debian's, which has it.
+    fn with_std_source(self) -> Result<Self> {
+        if self == Self::Debian || native_has_std_source() {
+            return Ok(self);
+        }
+        if debian_is_complete() {
+            return Ok(Self::Debian);
+        }
+        if find_program(&["rustup"]).is_some() {
+            step(
+                "adding rust-src with rustup: the standard library is compiled along with threads",
+            );
+            let added = run(Command::new("rustup").args(["component", "add", "rust-src"]));
+            if added.is_ok() && native_has_std_source() {
+                return Ok(self);
+            }
+        }
+        Self::install_debian().context(
+            "the module with threads needs the standard library's source: run `rustup component add rust-src` and try again",
+        )
+    }
+
     /// Finds a toolchain, or installs one: the installed target, then rustup's, then Debian's packages.
     ///
     /// Debian's are taken without asking rustup first when they are there already: a rustup that cannot reach its server
     /// would otherwise fail anew on each call.
-    pub(crate) fn provide() -> Result<Self> {
+    fn provide_target() -> Result<Self> {
         if native_has_target() {
             return Ok(Self::Native);
         }
@@ -84,35 +131,48 @@ impl WasmToolchain {
                 return Ok(Self::Native);
             }
         }
-        if debian::is_debian() {
-            debian::install(
-                DEBIAN_PACKAGES,
-                "a Rust compiler that can build the wasm module",
-            )?;
-            ensure!(
-                debian_is_complete(),
-                "Debian's Rust is older than 1.{MIN_MINOR_VERSION} here; install Rust from https://rustup.rs and run `rustup target add {TARGET}`"
-            );
-            return Ok(Self::Debian);
-        }
-        bail!(
+        Self::install_debian()
+    }
+
+    fn install_debian() -> Result<Self> {
+        ensure!(
+            debian::is_debian(),
             "no Rust compiler here can build for {TARGET}; run `rustup target add {TARGET}` (rustup is at https://rustup.rs) and try again"
         );
+        debian::install(
+            DEBIAN_PACKAGES,
+            "a Rust compiler that can build the wasm module",
+        )?;
+        ensure!(
+            debian_is_complete(),
+            "Debian's Rust is older than 1.{MIN_MINOR_VERSION} here; install Rust from https://rustup.rs and run `rustup target add {TARGET}`"
+        );
+        Ok(Self::Debian)
     }
 
     /// `cargo <subcommand>` for the crate `cinderlm-wasm` and its dependencies.
-    pub(crate) fn cargo(self, workspace: &Workspace, subcommand: &str) -> Command {
+    pub(crate) fn cargo(
+        self,
+        workspace: &Workspace,
+        subcommand: &str,
+        threads: Threads,
+    ) -> Command {
         let mut command = match self {
             Self::Native => cargo(),
             Self::Debian => debian_command(DEBIAN_CARGO),
         };
         command.arg(subcommand);
-        self.aim(&mut command, workspace);
+        self.aim(&mut command, workspace, threads);
         command
     }
 
     /// clippy for the same, with the lint configuration in `folder`.
-    pub(crate) fn clippy(self, workspace: &Workspace, folder: &Path) -> Result<Command> {
+    pub(crate) fn clippy(
+        self,
+        workspace: &Workspace,
+        folder: &Path,
+        threads: Threads,
+    ) -> Result<Command> {
         let mut command = match self {
             Self::Native => cargo(),
             Self::Debian => {
@@ -126,18 +186,25 @@ impl WasmToolchain {
             }
         };
         command.arg("clippy").env("CLIPPY_CONF_DIR", folder);
-        self.aim(&mut command, workspace);
+        self.aim(&mut command, workspace, threads);
         Ok(command)
     }
 
-    fn aim(self, command: &mut Command, workspace: &Workspace) {
+    fn aim(self, command: &mut Command, workspace: &Workspace, threads: Threads) {
+        let flags = match threads {
+            Threads::One => RUSTFLAGS,
+            Threads::Many => THREADS_RUSTFLAGS,
+        };
         command
             .current_dir(&workspace.root)
             .args(["--package", "cinderlm-wasm", "--target", TARGET])
-            .env("CARGO_TARGET_DIR", workspace.wasm_target())
-            .env("RUSTFLAGS", RUSTFLAGS);
-        if self == Self::Debian {
-            command.arg("-Zbuild-std=std,panic_abort");
+            .env("CARGO_TARGET_DIR", workspace.wasm_target(threads))
+            .env("RUSTFLAGS", flags);
+        if self == Self::Debian || threads == Threads::Many {
+            // build-std is unstable; the compiler's own standard library is what it compiles, so the versions cannot differ.
+            command
+                .arg("-Zbuild-std=std,panic_abort")
+                .env("RUSTC_BOOTSTRAP", "1");
         }
     }
 }
@@ -151,18 +218,24 @@ fn debian_command(program: &str) -> Command {
     command
         .env("CARGO", DEBIAN_CARGO)
         .env("RUSTC", DEBIAN_RUSTC)
-        // build-std is unstable; the compiler's own standard library is what it compiles, so the versions cannot differ.
-        .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", DEBIAN_LINKER);
     command
 }
 
 fn native_has_target() -> bool {
+    native_has(&format!("{TARGET}/lib"))
+}
+
+fn native_has_std_source() -> bool {
+    native_has("src/rust/library/std")
+}
+
+/// Whether the native side's compiler has this folder among its libraries.
+fn native_has(folder: &str) -> bool {
     capture(Command::new("rustc").args(["--print", "sysroot"])).is_ok_and(|sysroot| {
         Path::new(&sysroot)
             .join("lib/rustlib")
-            .join(TARGET)
-            .join("lib")
+            .join(folder)
             .is_dir()
     })
 }

@@ -101,7 +101,6 @@ export class Engine {
       onProgress: (progress) => this.#progress(progress),
       logger: console,
       workerUrl: chrome.runtime.getURL("worker.js"),
-      wasmUrl: chrome.runtime.getURL("cinderlm.wasm"),
     });
   }
 

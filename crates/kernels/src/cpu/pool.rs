@@ -1,0 +1,376 @@
+//! The threads that share the work of one kernel: a fork-join pool.
+//!
+//! A job is a number of chunks and a function that does one of them. Whoever calls [`Pool::run`] puts the job where the helpers see it,
+//! takes chunks itself, and returns when all are done. Chunks are claimed one at a time, so that a slow core takes fewer of them. Nothing is
+//! allocated and no lock is taken for a job.
+//!
+//! Threads are not started here: natively tests do, and in a browser the package starts workers that call [`serve`]. Without helpers, or
+//! while another job runs, a job is a plain loop.
+//!
+//! # Waiting
+//! A step of a model is hundreds of jobs with a few microseconds between them. So a helper without work looks on for some twenty microseconds before
+//! it goes to sleep, and the caller does so before it sleeps until the last chunk is done. Both sleep by parking their thread, which is a
+//! futex in WebAssembly with atomics as it is natively.
+
+use std::cell::Cell;
+use std::ptr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use std::thread::{self, Thread};
+
+/// Helpers that a pool takes at most.
+const MAX_HELPERS: usize = 63;
+
+/// How often a thread looks for a change before it goes to sleep.
+const LOOKS: u32 = 20_000;
+
+/// In [`Pool::unfinished`]: a helper failed at its chunk.
+const FAILED: u32 = 1 << 31;
+
+/// The pool of this process or module.
+static POOL: Pool = Pool::new();
+
+thread_local! {
+    /// Whether this thread is a helper with a chunk under way.
+    static HELPS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Threads that kernels run on: the caller's and those that [`serve`].
+pub fn n_threads() -> usize {
+    1 + POOL.n_helpers()
+}
+
+/// Makes the calling thread a helper, for good; returns only if there are too many already.
+pub fn serve() {
+    POOL.serve();
+}
+
+/// Says that this thread, a helper, has failed and will not go on, where a failure cannot be caught otherwise: in a WebAssembly instance that
+/// trapped. The kernel that waits for it panics.
+pub fn abandon() {
+    POOL.abandon();
+}
+
+/// Runs `chunk` for each of `0..n_chunks`, on all threads of this process's pool.
+pub(super) fn run(n_chunks: usize, chunk: &(dyn Fn(usize) + Sync)) {
+    POOL.run(n_chunks, chunk);
+}
+
+/// A number of threads and the job that they have in hand.
+struct Pool {
+    helpers: [OnceLock<Thread>; MAX_HELPERS],
+    n_helpers: AtomicUsize,
+    /// Whether a caller has the pool.
+    is_taken: AtomicBool,
+    /// The job of that caller, on its stack.
+    job: AtomicPtr<Job<'static>>,
+    /// Chunks that nobody has claimed yet.
+    unclaimed: AtomicU32,
+    /// Chunks that are not done yet, and [`FAILED`].
+    unfinished: AtomicU32,
+}
+
+/// What a caller wants done.
+struct Job<'a> {
+    n_chunks: u32,
+    chunk: &'a (dyn Fn(usize) + Sync),
+    caller: Thread,
+}
+
+impl Pool {
+    const fn new() -> Self {
+        Self {
+            helpers: [const { OnceLock::new() }; MAX_HELPERS],
+            n_helpers: AtomicUsize::new(0),
+            is_taken: AtomicBool::new(false),
+            job: AtomicPtr::new(ptr::null_mut()),
+            unclaimed: AtomicU32::new(0),
+            unfinished: AtomicU32::new(0),
+        }
+    }
+
+    fn n_helpers(&self) -> usize {
+        self.n_helpers.load(Ordering::Relaxed).min(MAX_HELPERS)
+    }
+
+    fn serve(&self) {
+        let place = self.n_helpers.fetch_add(1, Ordering::Relaxed);
+        let Some(place) = self.helpers.get(place) else {
+            return;
+        };
+        place.get_or_init(thread::current);
+        loop {
+            let mut looks = 0;
+            while self.unclaimed.load(Ordering::Relaxed) == 0 {
+                pause(&mut looks);
+            }
+            HELPS.set(true);
+            while self.work() {}
+            HELPS.set(false);
+        }
+    }
+
+    fn abandon(&self) {
+        if HELPS.get() {
+            // SAFETY: this thread died of a chunk that it had claimed and has not given back.
+            let job = unsafe { self.job() };
+            self.give_back(FAILED, &job.caller);
+        }
+    }
+
+    fn run(&self, n_chunks: usize, chunk: &(dyn Fn(usize) + Sync)) {
+        let n_helpers = self.n_helpers();
+        if n_chunks < 2 || n_helpers == 0 || self.is_taken.swap(true, Ordering::Acquire) {
+            return (0..n_chunks).for_each(chunk);
+        }
+        let n_chunks = u32::try_from(n_chunks).expect("few chunks");
+        let job = Job {
+            n_chunks,
+            chunk,
+            caller: thread::current(),
+        };
+        // From here on the job must not go away before its chunks are done, not even by a panic.
+        let turn = Turn(self);
+        self.job
+            .store(ptr::from_ref(&job).cast_mut().cast(), Ordering::Relaxed);
+        self.unfinished.store(n_chunks, Ordering::Relaxed);
+        self.unclaimed.store(n_chunks, Ordering::Release);
+        for helper in self.helpers[..n_helpers.min(n_chunks as usize - 1)].iter() {
+            if let Some(helper) = helper.get() {
+                helper.unpark();
+            }
+        }
+        while self.work() {}
+        drop(turn);
+    }
+
+    /// Does one chunk of the job in hand; false if there is none to claim.
+    fn work(&self) -> bool {
+        let claim = |left: u32| left.checked_sub(1);
+        let claimed = (self.unclaimed).fetch_update(Ordering::Acquire, Ordering::Relaxed, claim);
+        let Ok(left) = claimed else {
+            return false;
+        };
+        // SAFETY: a chunk was claimed and is not given back yet.
+        let job = unsafe { self.job() };
+        let _claim = Claim {
+            pool: self,
+            caller: job.caller.clone(),
+        };
+        (job.chunk)((job.n_chunks - left) as usize);
+        true
+    }
+
+    /// The job in hand.
+    ///
+    /// # Safety
+    /// The calling thread has claimed a chunk, and uses the job until it has given the chunk back. The caller of [`Pool::run`], on whose stack
+    /// the job lies, stays there until all chunks are given back, and only then may another put its job in this one's place. Claiming
+    /// acquires what the caller wrote before it offered the chunks.
+    unsafe fn job(&self) -> &Job<'_> {
+        // SAFETY: see above.
+        unsafe { &*self.job.load(Ordering::Relaxed) }
+    }
+
+    /// Counts a chunk as done, or with [`FAILED`] as failed, and wakes the caller after the last one. The job may be gone then.
+    fn give_back(&self, failed: u32, caller: &Thread) {
+        if failed != 0 {
+            self.unfinished.fetch_or(failed, Ordering::Relaxed);
+        }
+        if self.unfinished.fetch_sub(1, Ordering::AcqRel) & !FAILED == 1 {
+            caller.unpark();
+        }
+    }
+}
+
+/// A chunk that a thread has claimed.
+struct Claim<'a> {
+    pool: &'a Pool,
+    /// Its own handle, for the job may be gone when the chunk is given back.
+    caller: Thread,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        let failed = if thread::panicking() { FAILED } else { 0 };
+        self.pool.give_back(failed, &self.caller);
+    }
+}
+
+/// The time that one caller has the pool.
+struct Turn<'a>(&'a Pool);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let pool = self.0;
+        // None unless a chunk of the caller's own panicked.
+        let unclaimed = pool.unclaimed.swap(0, Ordering::Relaxed);
+        pool.unfinished.fetch_sub(unclaimed, Ordering::Relaxed);
+        let mut looks = 0;
+        let state = loop {
+            let state = pool.unfinished.load(Ordering::Acquire);
+            if state & !FAILED == 0 {
+                break state;
+            }
+            pause(&mut looks);
+        };
+        pool.is_taken.store(false, Ordering::Release);
+        assert!(
+            state & FAILED == 0 || thread::panicking(),
+            "a thread that shared the work of a kernel failed"
+        );
+    }
+}
+
+/// Waits a moment: busily at first, then asleep until somebody calls.
+fn pause(looks: &mut u32) {
+    if *looks < LOOKS {
+        *looks += 1;
+        std::hint::spin_loop();
+    } else {
+        thread::park();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A pool with helpers, which outlive the test.
+    fn pool(n_helpers: usize) -> &'static Pool {
+        let pool: &Pool = Box::leak(Box::new(Pool::new()));
+        for _ in 0..n_helpers {
+            thread::spawn(|| pool.serve());
+        }
+        while pool
+            .helpers
+            .iter()
+            .filter(|place| place.get().is_some())
+            .count()
+            < n_helpers
+        {
+            thread::yield_now();
+        }
+        pool
+    }
+
+    /// Runs a job and says how often each chunk was done.
+    fn counts(pool: &Pool, n_chunks: usize) -> Vec<u32> {
+        let counts: Vec<_> = (0..n_chunks).map(|_| AtomicU32::new(0)).collect();
+        pool.run(n_chunks, &|chunk| {
+            counts[chunk].fetch_add(1, Ordering::Relaxed);
+        });
+        counts.into_iter().map(AtomicU32::into_inner).collect()
+    }
+
+    #[test]
+    fn each_chunk_is_done_once() {
+        for n_helpers in [0, 1, 3] {
+            let pool = pool(n_helpers);
+            for round in 0..2000 {
+                let n_chunks = round % 23;
+                assert_eq!(
+                    counts(pool, n_chunks),
+                    vec![1; n_chunks],
+                    "{n_helpers} helpers"
+                );
+                if round % 500 == 0 {
+                    thread::sleep(Duration::from_millis(5)); // Helpers fall asleep.
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn helpers_take_part_while_the_caller_is_at_work() {
+        let pool = pool(1);
+        // Each chunk waits for the other, so one thread alone would never end.
+        let arrived = AtomicU32::new(0);
+        pool.run(2, &|_| {
+            arrived.fetch_add(1, Ordering::Relaxed);
+            while arrived.load(Ordering::Relaxed) < 2 {
+                thread::yield_now();
+            }
+        });
+        assert_eq!(arrived.into_inner(), 2);
+    }
+
+    #[test]
+    fn several_callers_and_calls_within_calls_are_served() {
+        let pool = pool(2);
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for _ in 0..300 {
+                        assert_eq!(counts(pool, 9), [1; 9]);
+                    }
+                });
+            }
+        });
+        pool.run(4, &|_| assert_eq!(counts(pool, 5), [1; 5]));
+    }
+
+    #[test]
+    fn a_panic_anywhere_reaches_the_caller_once_no_chunk_is_under_way() {
+        for fails_in_caller in [true, false] {
+            let pool = pool(1);
+            let caller = thread::current().id();
+            let (arrived, ended) = (AtomicU32::new(0), AtomicU32::new(0));
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                pool.run(2, &|_| {
+                    arrived.fetch_add(1, Ordering::Relaxed);
+                    while arrived.load(Ordering::Relaxed) < 2 {
+                        thread::yield_now();
+                    }
+                    assert!(
+                        (thread::current().id() == caller) != fails_in_caller,
+                        "as planned"
+                    );
+                    thread::sleep(Duration::from_millis(20));
+                    ended.fetch_add(1, Ordering::Relaxed);
+                });
+            }));
+            assert!(result.is_err(), "the caller is to hear of it");
+            assert_eq!(
+                ended.into_inner(),
+                1,
+                "the other chunk came to its end first"
+            );
+            assert_eq!(counts(pool, 3), [1; 3], "the pool goes on");
+        }
+    }
+
+    #[test]
+    fn a_helper_that_was_cut_off_is_given_up() {
+        let pool = pool(0);
+        pool.n_helpers.store(1, Ordering::Relaxed);
+        let arrived = AtomicBool::new(false);
+        let result = thread::scope(|scope| {
+            // As a WebAssembly instance that traps in a chunk: nothing of it is unwound.
+            scope.spawn(|| {
+                let claim = |left: u32| left.checked_sub(1);
+                while (pool.unclaimed)
+                    .fetch_update(Ordering::Acquire, Ordering::Relaxed, claim)
+                    .is_err()
+                {
+                    thread::yield_now();
+                }
+                arrived.store(true, Ordering::Relaxed);
+                HELPS.set(true);
+                pool.abandon();
+            });
+            let run = || {
+                pool.run(3, &|_| {
+                    while !arrived.load(Ordering::Relaxed) {
+                        thread::yield_now();
+                    }
+                });
+            };
+            catch_unwind(AssertUnwindSafe(run))
+        });
+        assert!(result.is_err(), "the caller is to hear of it");
+    }
+}

@@ -1,0 +1,7 @@
+// One more thread for the kernels' cases.
+addEventListener("message", async ({ data: { folder, module, memory } }) => {
+  const { initSync, serveThread } = await import(`${folder}/selftest.js`);
+  initSync({ module, memory });
+  postMessage("serves");
+  serveThread();
+});
