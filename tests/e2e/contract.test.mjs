@@ -230,7 +230,12 @@ function suite(name) {
       const [kept, fresh] = outcome.stats;
       assert.equal(kept.hits, 2);
       assert.ok(kept.savedTokens >= 80 && kept.keptTokens > 40 && kept.keptBytes > 0, JSON.stringify(kept));
-      assert.deepEqual(fresh, { hits: 0, savedTokens: 0, keptTokens: 0, keptBytes: 0, kvBytes: 0 });
+      const { decode, prefill, ...rest } = fresh;
+      assert.deepEqual(rest, { hits: 0, savedTokens: 0, keptTokens: 0, keptBytes: 0, kvBytes: 0 });
+      // A prompt gives the first of six tokens, and each step one of the others.
+      assert.deepEqual([decode.steps, decode.tokens], [15, 15]);
+      assert.ok(prefill.tokens > kept.prefill.tokens, "what is kept is not read again");
+      assert.equal(decode.last.dispatches > 0, device === "webgpu");
       assert.ok(kept.kvBytes >= kept.keptBytes, JSON.stringify(kept));
     });
   }

@@ -42,8 +42,14 @@ async function buildServiceWorker() {
     entryPoints: { sw: "src/sw.ts" },
     outdir: out(),
     minify: true,
-    define: { SHELL_VERSION: JSON.stringify(version), SHELL_FILES: JSON.stringify(shell), MODULE_FILES: JSON.stringify(MODULES) },
+    define: { SHELL_VERSION: JSON.stringify(version), SHELL_FILES: JSON.stringify(shell), MODULE_DIGESTS: JSON.stringify(await digests(MODULES)) },
   });
+}
+
+/** SHA-256 of files, by name. */
+async function digests(names) {
+  const digest = async (name) => [name, createHash("sha256").update(await readFile(out(name))).digest("hex")];
+  return Object.fromEntries(await Promise.all(names.map(digest)));
 }
 
 async function buildTests() {

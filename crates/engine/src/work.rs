@@ -1,7 +1,10 @@
 //! What steps cost the device.
 
+use serde::{Deserialize, Serialize};
+
 /// What a GPU was given to do.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct DeviceWork {
     /// Kernels that were launched.
     pub dispatches: u64,
@@ -29,11 +32,13 @@ impl DeviceWork {
 }
 
 /// Steps of one kind.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize)]
 pub struct StepStats {
     /// Steps that were run.
+    #[serde(rename = "steps")]
     pub n_steps: u64,
     /// Tokens that were fed in them.
+    #[serde(rename = "tokens")]
     pub n_tokens: u64,
     /// What they cost together.
     pub total: DeviceWork,

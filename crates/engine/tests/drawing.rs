@@ -42,17 +42,21 @@ fn answers(bench: &Bench, requests: &[Value]) -> Vec<Result<Vec<Choice>, Complet
     block_on(join_all(requests.iter().map(answer)))
 }
 
-/// The log-probabilities of choices, of which single precision leaves some six digits, and the choices without them.
-fn apart(choices: Vec<Choice>) -> (Vec<f64>, Vec<Choice>) {
-    let mut numbers = Vec::new();
-    let choices = choices.into_iter().map(|mut choice| {
-        if let Some(logprobs) = &mut choice.logprobs {
-            numbers.extend(logprobs.token_logprobs.drain(..).flatten());
+/// The log-probabilities of choices, of which single precision leaves some six digits, and the texts of the tokens that have them.
+fn logprobs(choices: &[Choice]) -> (Vec<f64>, Vec<String>) {
+    let (mut numbers, mut tokens) = (Vec::new(), Vec::new());
+    for logprobs in choices.iter().filter_map(|choice| choice.logprobs.as_ref()) {
+        numbers.extend(logprobs.token_logprobs.iter().flatten());
+        tokens.extend(logprobs.tokens.clone());
+        for top in logprobs.top_logprobs.iter().flatten() {
+            let top = serde_json::to_value(top).expect("serialisable");
+            for (token, logprob) in top.as_object().into_iter().flatten() {
+                tokens.push(token.clone());
+                numbers.extend(logprob.as_f64());
+            }
         }
-        choice
-    });
-    let choices = choices.collect();
-    (numbers, choices)
+    }
+    (numbers, tokens)
 }
 
 proptest! {
@@ -69,14 +73,14 @@ proptest! {
         drawing.probe.let_draw();
         let (found, expected) = (answers(&drawing, &requests), answers(&plain, &requests));
         for (found, expected) in found.into_iter().zip(expected) {
-            let (found_numbers, found) = apart(found.expect("a completion"));
-            let (expected_numbers, expected) = apart(expected.expect("a completion"));
+            let (found, expected) = (found.expect("a completion"), expected.expect("a completion"));
+            let (found_numbers, found_tokens) = logprobs(&found);
+            let (expected_numbers, expected_tokens) = logprobs(&expected);
+            prop_assert_eq!(found_tokens, expected_tokens);
             prop_assert_eq!(found.len(), expected.len());
             for (found, expected) in found.iter().zip(&expected) {
                 prop_assert_eq!(&found.text, &expected.text);
                 prop_assert_eq!(found.finish_reason, expected.finish_reason);
-                let tops = |choice: &Choice| choice.logprobs.as_ref().map(|logprobs| logprobs.tokens.clone());
-                prop_assert_eq!(tops(found), tops(expected));
             }
             prop_assert_eq!(found_numbers.len(), expected_numbers.len());
             for (found, expected) in found_numbers.iter().zip(&expected_numbers) {

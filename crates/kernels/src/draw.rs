@@ -146,6 +146,8 @@ impl DrawBuffer {
     pub const MAX_ADJUSTMENTS: usize = 1024;
     /// The most likeliest tokens that a row can ask for.
     pub const MAX_TOP: usize = N_TOP;
+    /// The largest vocabulary: results are single precision numbers.
+    pub const MAX_VOCAB: usize = 1 << 24;
 
     /// Room for the draws of `n_rows` rows, or `None` where the device is no GPU.
     ///
@@ -181,9 +183,8 @@ impl DrawBuffer {
                 row.adjustments.len() as u32,
                 first,
             ]);
-            // A sum with minus infinity need not be minus infinity in WGSL.
             let adjustments = row.adjustments.iter();
-            words.extend(adjustments.flat_map(|&(token, by)| [token, by.max(-2e30).to_bits()]));
+            words.extend(adjustments.flat_map(|&(token, by)| [token, by.to_bits()]));
         }
         self.buffer.write(0, &words);
     }
@@ -215,6 +216,11 @@ fn launch(logits: Tensor<2>, _params: Tensor<1, Int>, _kind: DrawKind) -> Tensor
     logits
 }
 
+/// The token that a kernel tells by its number, -1 for none.
+fn token_of(number: f32) -> Option<u32> {
+    (number >= 0.0).then_some(number as u32)
+}
+
 /// A number from 0 to 1 in units of `2^-32`; 1 itself is the largest.
 fn whole_part(number: f64) -> u32 {
     (number * 4_294_967_296.0) as u32
@@ -228,17 +234,15 @@ impl Drawn {
     ) -> impl Iterator<Item = Self> + 'a {
         let words = values.as_chunks::<OUT_WORDS>().0;
         words.iter().zip(rows).map(|(values, row)| {
-            let token = values[0].to_bits();
             let (top, _) = values[4..].as_chunks::<2>();
             let top = top[..row.n_top].iter();
             Self {
-                token: (token != u32::MAX).then_some(token),
+                token: token_of(values[0]),
                 logit: values[1],
                 largest: values[2],
                 sum: values[3],
                 top: top
-                    .map(|&[token, logit]| (token.to_bits(), logit))
-                    .filter(|(token, _)| *token != u32::MAX)
+                    .filter_map(|&[token, logit]| Some((token_of(token)?, logit)))
                     .collect(),
             }
         })

@@ -11,8 +11,6 @@ use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::*;
 use web_sys::{MessageChannel, MessagePort, Performance};
 
-use crate::work::Work;
-
 type Waiting = Rc<RefCell<VecDeque<oneshot::Sender<()>>>>;
 
 thread_local! {
@@ -71,9 +69,9 @@ impl Runtime for Host {
     fn take_work(&self) -> DeviceWork {
         let told = WATCHER.with_borrow(|watcher| {
             let told = watcher.as_ref()?.call0(&JsValue::UNDEFINED).ok()?;
-            serde_wasm_bindgen::from_value::<Work>(told).ok()
+            serde_wasm_bindgen::from_value(told).ok()
         });
-        told.map(DeviceWork::from).unwrap_or_default()
+        told.unwrap_or_default()
     }
 }
 

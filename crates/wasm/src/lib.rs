@@ -14,7 +14,6 @@ mod panic;
 mod source;
 #[cfg(target_feature = "atomics")]
 mod threads;
-mod work;
 
 pub use exports::*;
 pub use iterator::CompletionIterator;

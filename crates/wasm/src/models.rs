@@ -6,8 +6,8 @@ use std::pin::Pin;
 use std::rc::Rc;
 
 use cinderlm_engine::{
-    CallOptions, CompletionStream, Engine, EngineOptions, Identity, StreamHandle, WorkStats,
-    collect, system_fingerprint,
+    CallOptions, CompletionStream, Engine, EngineOptions, Identity, StepStats, StreamHandle,
+    WorkStats, collect, system_fingerprint,
 };
 use cinderlm_kernels::gpu_bytes_in_use;
 use cinderlm_models::CausalLm as _;
@@ -22,7 +22,6 @@ use crate::device::{Place, place};
 use crate::host::Host;
 use crate::loading::{self, Model};
 use crate::source::{HashedFiles, WholeFile};
-use crate::work::StepReport;
 
 /// Prompt tokens per step on the CPU, whose steps nothing can interrupt: a chunk takes a fraction of a second.
 const CPU_PREFILL_ROWS: usize = 32;
@@ -84,8 +83,8 @@ pub(crate) struct StatsReport {
     kept_tokens: usize,
     kept_bytes: u64,
     kv_bytes: Option<u64>,
-    decode: StepReport,
-    prefill: StepReport,
+    decode: StepStats,
+    prefill: StepStats,
 }
 
 /// What a completion yields: chunks, or with a request that does not stream, the whole.
@@ -235,8 +234,8 @@ pub(crate) fn stats() -> HashMap<String, StatsReport> {
                 kept_tokens: stats.n_kept_tokens,
                 kept_bytes: stats.n_kept_tokens as u64 * entry.kv_bytes_per_token,
                 kv_bytes: entry.engine.kv_bytes(),
-                decode: decode.into(),
-                prefill: prefill.into(),
+                decode,
+                prefill,
             };
             (id.clone(), report)
         };

@@ -19,9 +19,9 @@ function hasThreads() {
 globalThis.bench = {
   features: () => (hasThreads() ? ["threads"] : []),
 
-  async load({ model, device, threads }) {
+  async load({ model, device, threads, contextLength }) {
     if (threads > 1 && !hasThreads()) throw new Error("this cinderlm has no option `threads`");
-    cinder = new cinderlm.Cinder({ device, models: [{ id, url: model }], ...(threads === undefined ? {} : { threads }) });
+    cinder = new cinderlm.Cinder({ device, models: [{ id, url: model, contextLength }], ...(threads === undefined ? {} : { threads }) });
     await cinder.load(id);
     const { kind, name, ...rest } = await cinder.device();
     if (kind !== device) throw new Error(`runs on ${kind} instead of ${device}`);

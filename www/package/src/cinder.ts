@@ -387,6 +387,9 @@ function checkUrls(urls: unknown): void {
   if (typeof urls !== "object" || urls === null || urls instanceof URL) throw new TypeError(`wasmUrls: expected an object of addresses, got ${kindOf(urls)}.`);
   const unknown = Object.keys(urls).find((name) => !(MODULES as readonly string[]).includes(name));
   if (unknown !== undefined) throw new TypeError(`wasmUrls: expected ${MODULES.join(", ")}, got ${unknown}.`);
+  for (const [name, url] of Object.entries(urls)) {
+    if (url !== undefined && typeof url !== "string" && !(url instanceof URL)) throw new TypeError(`wasmUrls.${name}: expected an address, got ${kindOf(url)}.`);
+  }
 }
 
 function moduleUrls(urls: CinderOptions["wasmUrls"] = {}): ModuleUrls {

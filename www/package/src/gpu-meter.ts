@@ -17,11 +17,16 @@ export interface GpuWork {
 /** `GPUBufferUsage.MAP_READ`. */
 const MAP_READ = 1;
 
-/** A range of a buffer that a bind group names. */
+/** A range of a buffer, by its number, that a bind group names. */
 interface Range {
-  buffer: object;
+  buffer: number;
   from: number;
   to: number;
+}
+
+interface Group {
+  number: number;
+  ranges: Range[];
 }
 
 /** What of WebGPU's classes the meter looks at. */
@@ -31,13 +36,20 @@ type Method = (this: object, ...parameters: unknown[]) => unknown;
 /**
  * Counts what the runtime gives the GPU to do, by standing between it and WebGPU's own methods. A step of a model calls them a few hundred
  * times, so each count is an addition; what a step bound is put together once, and again only when a step binds other groups than the one before.
+ *
+ * Bind groups are remembered by numbers: whoever held one would hold its buffers, which browsers free only when nobody refers to them any more.
  */
 export class GpuMeter {
   private work = none();
-  private readonly ranges = new WeakMap<object, Range[]>();
-  /** Bind groups that were set since `take` was last called, and those before with what they bound. */
-  private groups: object[] = [];
-  private earlier: { groups: object[]; bytes: number } = { groups: [], bytes: 0 };
+  private readonly groups = new WeakMap<object, Group>();
+  private nGroups = 0;
+  private readonly buffers = new WeakMap<object, number>();
+  private nBuffers = 0;
+  /** Bind groups that were set since `take` was last called, by number, and what each binds. */
+  private bound: number[] = [];
+  private ranges = new Map<number, Range[]>();
+  /** What the last step with any bound, and how many bytes that was. */
+  private earlier: { bound: number[]; bytes: number } = { bound: [], bytes: 0 };
 
   /** Watches all devices of this realm. */
   constructor(realm: Record<string, unknown> = globalThis as unknown as Record<string, unknown>) {
@@ -55,9 +67,16 @@ export class GpuMeter {
     };
     const creates = ["createBuffer", "createBindGroup", "createShaderModule", "createComputePipeline", "createComputePipelineAsync"];
     after("GPUDevice", creates, () => (this.work.createdObjects += 1));
-    after("GPUDevice", ["createBindGroup"], ([descriptor], group) => this.ranges.set(group as object, rangesOf(descriptor as GPUBindGroupDescriptor)));
+    after("GPUDevice", ["createBindGroup"], ([descriptor], group) => {
+      this.groups.set(group as object, { number: (this.nGroups += 1), ranges: this.rangesOf(descriptor as GPUBindGroupDescriptor) });
+    });
     after("GPUComputePassEncoder", ["dispatchWorkgroups", "dispatchWorkgroupsIndirect"], () => (this.work.dispatches += 1));
-    after("GPUComputePassEncoder", ["setBindGroup"], ([, group]) => void (group && this.groups.push(group)));
+    after("GPUComputePassEncoder", ["setBindGroup"], ([, group]) => {
+      const known = this.groups.get(group as object);
+      if (known === undefined) return;
+      this.bound.push(known.number);
+      this.ranges.set(known.number, known.ranges);
+    });
     after("GPUQueue", ["submit"], () => (this.work.submits += 1));
     after("GPUBuffer", ["mapAsync"], () => (this.work.readbacks += 1));
     after("GPUCommandEncoder", ["copyBufferToBuffer"], (parameters) => {
@@ -76,13 +95,35 @@ export class GpuMeter {
   }
 
   private boundBytes(): number {
-    const { groups, earlier } = this;
-    if (groups.length !== earlier.groups.length || groups.some((group, i) => group !== earlier.groups[i])) {
-      const ranges = [...new Set(groups)].flatMap((group) => this.ranges.get(group) ?? []);
-      this.earlier = { groups, bytes: distinctBytes(ranges) };
+    const { bound, ranges, earlier } = this;
+    if (bound.length === 0) return 0;
+    this.bound = [];
+    this.ranges = new Map();
+    if (bound.length !== earlier.bound.length || bound.some((group, i) => group !== earlier.bound[i])) {
+      this.earlier = { bound, bytes: distinctBytes([...ranges.values()].flat()) };
     }
-    this.groups = [];
     return this.earlier.bytes;
+  }
+
+  private rangesOf({ entries }: GPUBindGroupDescriptor): Range[] {
+    const ranges: Range[] = [];
+    for (const { resource } of entries) {
+      const bound = resource as Partial<GPUBufferBinding> & Partial<GPUBuffer>;
+      const buffer = bound.buffer ?? (bound.mapAsync === undefined ? undefined : (bound as GPUBuffer));
+      if (buffer === undefined) continue;
+      const from = bound.buffer === undefined ? 0 : (bound.offset ?? 0);
+      const to = bound.buffer === undefined ? buffer.size : from + (bound.size ?? buffer.size - from);
+      ranges.push({ buffer: this.numberOf(buffer), from, to });
+    }
+    return ranges;
+  }
+
+  private numberOf(buffer: object): number {
+    const known = this.buffers.get(buffer);
+    if (known !== undefined) return known;
+    this.nBuffers += 1;
+    this.buffers.set(buffer, this.nBuffers);
+    return this.nBuffers;
   }
 }
 
@@ -90,22 +131,14 @@ function none(): GpuWork {
   return { dispatches: 0, submits: 0, readbacks: 0, readbackBytes: 0, boundBytes: 0, createdObjects: 0 };
 }
 
-function rangesOf({ entries }: GPUBindGroupDescriptor): Range[] {
-  const ranges: Range[] = [];
-  for (const { resource } of entries) {
-    const bound = resource as Partial<GPUBufferBinding> & Partial<GPUBuffer>;
-    const buffer = bound.buffer ?? (typeof bound.size === "number" && bound.mapAsync !== undefined ? (bound as GPUBuffer) : undefined);
-    if (buffer === undefined) continue;
-    const from = bound.buffer === undefined ? 0 : (bound.offset ?? 0);
-    ranges.push({ buffer, from, to: bound.buffer === undefined ? buffer.size : from + (bound.size ?? buffer.size - from) });
-  }
-  return ranges;
-}
-
 /** Bytes of the union of ranges. */
 function distinctBytes(ranges: Range[]): number {
-  const byBuffer = new Map<object, Range[]>();
-  for (const range of ranges) byBuffer.set(range.buffer, [...(byBuffer.get(range.buffer) ?? []), range]);
+  const byBuffer = new Map<number, Range[]>();
+  for (const range of ranges) {
+    const own = byBuffer.get(range.buffer);
+    if (own === undefined) byBuffer.set(range.buffer, [range]);
+    else own.push(range);
+  }
   let bytes = 0;
   for (const own of byBuffer.values()) {
     let end = 0;

@@ -4,7 +4,7 @@ type Method = (this: object, ...parameters: unknown[]) => unknown;
 const AFTER = {
   GPUQueue: ["writeBuffer", "writeTexture", "copyExternalImageToTexture", "onSubmittedWorkDone"],
   GPUBuffer: ["mapAsync", "destroy"],
-  GPUDevice: ["destroy", "popErrorScope"],
+  GPUDevice: ["destroy", "pushErrorScope", "popErrorScope"],
 };
 
 /**

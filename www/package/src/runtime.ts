@@ -20,6 +20,8 @@ export interface RuntimeOptions {
   limits: BatchLimits;
   /** Threads that the CPU may have. */
   threads: number;
+  /** The module is there, though it may not have its device yet. */
+  onModule: (module: Runtime) => void;
   /** Something went wrong without which it goes on. */
   onWarning: (message: string) => void;
   /** Has the page start threads. */
@@ -36,8 +38,9 @@ export function startRuntime(choice: DeviceChoice, options: RuntimeOptions): Pro
   return choice.kind === "webgpu" ? startWebgpu(choice, options) : startCpu(choice, options);
 }
 
-async function startWebgpu(choice: DeviceChoice, { urls, limits }: RuntimeOptions): Promise<Started> {
+async function startWebgpu(choice: DeviceChoice, { urls, limits, onModule }: RuntimeOptions): Promise<Started> {
   await instantiate(initWebgpu({ module_or_path: fetch(urls.webgpu ?? new URL("./cinderlm-webgpu.wasm", import.meta.url)) }));
+  onModule(webgpu);
   const meter = new GpuMeter();
   joinSubmissions(); // After the meter, which counts what is submitted in the end.
   webgpu.watchDevice(() => meter.take());
@@ -48,28 +51,32 @@ async function startWebgpu(choice: DeviceChoice, { urls, limits }: RuntimeOption
 async function startCpu(choice: DeviceChoice, options: RuntimeOptions): Promise<Started> {
   let problem = options.threads > 1 ? threadsProblem() : "no more were asked for";
   if (problem === undefined) {
+    let threads: number | undefined;
     try {
-      return await startCpuThreads(choice, options);
+      threads = await startThreads(options);
     } catch (error) {
       problem = isErrorBody(error) ? error.message : String(error);
       options.onWarning(`The CPU runs on one thread: ${problem}`);
     }
+    if (threads !== undefined) return finish(cpuThreads, choice, options, threads, `${choice.reason} It has ${threads} threads.`);
   }
   await instantiate(initCpu({ module_or_path: fetch(options.urls.cpu ?? new URL("./cinderlm-cpu.wasm", import.meta.url)) }));
-  return finish(cpu, choice, options.limits, 1, `${choice.reason} It has one thread: ${problem.replace(/\.$/, "")}.`);
+  return finish(cpu, choice, options, 1, `${choice.reason} It has one thread: ${problem?.replace(/\.$/, "")}.`);
 }
 
-async function startCpuThreads(choice: DeviceChoice, options: RuntimeOptions): Promise<Started> {
+/** Loads the module with threads and starts these; resolves to how many there are with this one. */
+async function startThreads(options: RuntimeOptions): Promise<number> {
   const module = await instantiate(compile(options.urls.cpuThreads ?? new URL("./cinderlm-cpu-threads.wasm", import.meta.url)));
   const { memory } = await instantiate(initCpuThreads({ module_or_path: module }));
   const { started, problems } = await options.startThreads(options.threads - 1, { module, memory });
   if (started === 0) throw errorBody("internal", `no thread could be started: ${problems[0] ?? "unknown"}`);
   const threads = started + 1;
   if (problems.length > 0) options.onWarning(`The CPU runs on ${threads} threads and not on ${options.threads}: ${problems[0]}`);
-  return finish(cpuThreads, choice, options.limits, threads, `${choice.reason} It has ${threads} threads.`);
+  return threads;
 }
 
-async function finish(runtime: Runtime, { name }: DeviceChoice, limits: BatchLimits, threads: number, reason: string): Promise<Started> {
+async function finish(runtime: Runtime, { name }: DeviceChoice, { limits, onModule }: RuntimeOptions, threads: number, reason: string): Promise<Started> {
+  onModule(runtime);
   await runtime.initialize("cpu", false, name, limits);
   return { runtime, device: { kind: "cpu", name, reason, threads } };
 }

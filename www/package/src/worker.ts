@@ -26,7 +26,7 @@ const running = new Map<number, Running>();
 /** The calls that have a completion of each model under way. */
 const completing = new Map<string, Set<AbortController>>();
 let failed = false;
-/** The module that was started. The page waits for that before it asks for anything else. */
+/** The module that runs, or is starting. The page waits for that before it asks for anything else. */
 let wasm: Runtime;
 
 const loader = new ModelLoader({
@@ -111,7 +111,6 @@ async function start(request: Extract<Request, { type: "start" }>): Promise<Devi
   watchDevices();
   await openStorage(request.storage);
   const started = await startOn(request);
-  wasm = started.runtime;
   return started.device;
 }
 
@@ -119,7 +118,8 @@ async function start(request: Extract<Request, { type: "start" }>): Promise<Devi
 async function startOn({ device, urls, limits, threads = defaultThreads() }: Extract<Request, { type: "start" }>): Promise<Started> {
   const choice = await chooseDevice(device, (navigator as { gpu?: GpuLike }).gpu);
   const onWarning = (message: string): void => send({ type: "warning", message });
-  const options = { urls, limits, threads, onWarning, startThreads };
+  const onModule = (module: Runtime): void => void (wasm = module);
+  const options = { urls, limits, threads, onModule, onWarning, startThreads };
   try {
     return await startRuntime(choice, options);
   } catch (error) {

@@ -31,6 +31,9 @@ function makeRealm() {
     createBindGroup(descriptor: object) {
       return { descriptor };
     }
+    pushErrorScope() {
+      calls.push("scope");
+    }
   }
   class GPUComputePassEncoder {
     setBindGroup(_index: number, _group: object | null) {}
@@ -55,9 +58,11 @@ test("submissions are joined, and nothing overtakes them", async () => {
   queue.submit(["e"]);
   queue.writeBuffer(buffer, 0);
   queue.submit(["f"]);
-  assert.deepEqual(calls.splice(0), ["submit e", "write 0"]);
+  new realm.GPUDevice().pushErrorScope();
+  queue.submit(["g"]);
+  assert.deepEqual(calls.splice(0), ["submit e", "write 0", "submit f", "scope"]);
   await Promise.resolve();
-  assert.deepEqual(calls, ["submit f"], "when the code that runs has run");
+  assert.deepEqual(calls, ["submit g"], "when the code that runs has run");
 });
 
 test("a realm without WebGPU has nothing to join or count", () => {
@@ -74,6 +79,7 @@ test("the meter counts calls, and each byte that is bound once", () => {
   const bind = (...entries: object[]) => device.createBindGroup({ entries: entries.map((resource) => ({ resource })) });
   const [first, second] = [bind({ buffer: large, offset: 100, size: 200 }), bind({ buffer: large, offset: 200 }, { buffer: readable, size: 10 })];
   const step = () => {
+    assert.equal(meter.take().boundBytes, 0, "nothing is bound between steps");
     for (const group of [first, second, first]) {
       pass.setBindGroup(0, group);
       pass.dispatchWorkgroups();
@@ -84,7 +90,10 @@ test("the meter counts calls, and each byte that is bound once", () => {
     return meter.take();
   };
   const work = { dispatches: 3, submits: 0, readbacks: 1, readbackBytes: 16, boundBytes: 910 };
-  assert.deepEqual(step(), { ...work, createdObjects: 3 });
+  const created = meter.take().createdObjects;
+  assert.equal(created, 3);
+  assert.deepEqual(step(), { ...work, createdObjects: 0 });
   assert.deepEqual(step(), { ...work, createdObjects: 0 }, "counted anew, and the same bytes are bound");
-  assert.equal(meter.take().boundBytes, 0);
+  pass.setBindGroup(0, first);
+  assert.equal(meter.take().boundBytes, 200, "other groups are bound");
 });

@@ -82,7 +82,10 @@ pub fn attention(
         );
     }
     let n_positions: usize = step.rows().map(|row| row.position + 1).sum();
-    let n_parts = share::n_parts(step.n_rows() * n_kv_heads, 2 * n_positions * q_width);
+    let n_parts = share::n_parts(
+        step.n_rows() * n_kv_heads,
+        n_positions.saturating_mul(2 * q_width),
+    );
     share::units(
         n_parts,
         y,

@@ -88,7 +88,7 @@ pub fn linear(
             BlockType::Q6K => part.quantized::<Bits6>(activations, own, y),
         }
     };
-    let n_parts = share::n_parts(n_outputs.div_ceil(RUN), x.len() * n_outputs);
+    let n_parts = share::n_parts(n_outputs.div_ceil(RUN), x.len().saturating_mul(n_outputs));
     share::columns(n_parts, y, n_outputs, RUN, own, run);
 }
 

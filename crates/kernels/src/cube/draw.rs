@@ -10,8 +10,8 @@
 //! invocation has gone through 65,535 times in all.
 //!
 //! A *key* is an adjusted logit as an integer of the same order, so that sorting is exact. A *weight* is the token's share of [`WHOLE`], a whole
-//! number: sums of weights are exact in any order, and a draw falls on the token that it falls on in double precision unless it is within
-//! some 1e-8 of a border.
+//! number: sums of weights are exact in any order. What is left is the error of the exponentials, which WGSL allows some 1e-6 of each: a draw
+//! falls on the token that it falls on in double precision unless it is that close to a border.
 //!
 //! The nucleus is not sorted. Bisection over keys finds the last that belongs to it: the largest such that it and all above it weigh enough. A
 //! second bisection finds the key on which the draw falls, likeliest first. Tokens of equal key come by id.
@@ -25,6 +25,8 @@ use crate::draw::{DrawKind, OUT_WORDS, ROW_WORDS};
 
 /// What a logit that rules its token out counts as: WGSL does not promise infinities.
 const NO_LOGIT: f32 = -1.0e30;
+/// The adjustment that rules a token out, whatever its logit: minus infinity, by its bits.
+const BAN: u32 = 0xff80_0000;
 /// Stands for no token.
 const NO_TOKEN: u32 = u32::MAX;
 /// What all weights of a row add up to, but for rounding: half of what 32 bits hold.
@@ -120,8 +122,12 @@ fn draw(
     sync_storage();
     for a in range_stepped(lane, n_adjusted, LANES) {
         let at = own.base + params[adjusted + 2 * a] as usize;
-        let value = logit_of(keys[at]) + f32::reinterpret(params[adjusted + 2 * a + 1]);
-        keys[at] = key_of(max(value, f32::new(NO_LOGIT)));
+        let by = params[adjusted + 2 * a + 1];
+        let value = max(
+            logit_of(keys[at]) + f32::reinterpret(by),
+            f32::new(NO_LOGIT),
+        );
+        keys[at] = key_of(select(by == BAN, f32::new(NO_LOGIT), value));
     }
     sync_storage();
 
@@ -151,9 +157,15 @@ fn draw(
         token = select(is_drawn, drawn, likeliest);
     }
     if lane == 0 {
-        out[to] = f32::reinterpret(token);
+        out[to] = number_of(token);
         out[to + 1] = cleaned(logits[own.base + min(token as usize, vocab - 1)]);
     }
+}
+
+/// A token as a number, exact up to 2^24; -1 for none. Its bits would be those of a tiny float, which WGSL may make 0.
+#[cube]
+fn number_of(token: u32) -> f32 {
+    select(token == NO_TOKEN, f32::new(-1.0), f32::cast_from(token))
 }
 
 /// The logit, finite. Told by its bits: compilers may take comparisons with NaN for constants.
@@ -300,7 +312,7 @@ fn report(
         }
         if own.lane == 0 {
             let at = to + 4 + 2 * n;
-            out[at] = f32::reinterpret(token);
+            out[at] = number_of(token);
             out[at + 1] = logit_of(key);
         }
     }

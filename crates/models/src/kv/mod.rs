@@ -234,12 +234,11 @@ impl KvMemory {
         let max_growth = blocks_for(self.limits.context_length);
         let capacity = self.pool.capacity_for(n_wanted, max_growth);
         if capacity > self.pool.capacity() {
+            self.generation += 1;
             for cache in &mut self.caches {
                 cache.grow(capacity)?;
             }
             self.pool.grow(capacity);
-            self.generation += 1;
-            memory_cleanup(&self.device);
         }
         for feed in feeds {
             let sequence = feed.sequence;

@@ -236,7 +236,8 @@ impl CausalLm for LlamaModel {
                 && draw.n_top <= DrawBuffer::MAX_TOP
                 && tokens.into_iter().all(|token| token < vocab_size)
         };
-        if draws.is_empty() || draws.len() > recordings::MAX_ROWS || !draws.iter().all(can_draw) {
+        let is_allowed = draws.iter().all(can_draw) && vocab_size <= DrawBuffer::MAX_VOCAB;
+        if draws.is_empty() || draws.len() > recordings::MAX_ROWS || !is_allowed {
             return Ok(None);
         }
         let Some(buffer) = self.draw_buffer(draws.len())? else {

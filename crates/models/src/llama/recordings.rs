@@ -20,7 +20,7 @@ pub(super) struct Recordings {
     kept: VecDeque<Recorded>,
     /// What the step before was.
     before: Option<Kind>,
-    /// Recording failed; the device may do without.
+    /// Recording failed, as it may for a passing reason; it is tried again over other buffers.
     has_failed: bool,
 }
 
@@ -96,6 +96,7 @@ impl Recordings {
     /// Drops all recordings, and with them what they hold of the device's memory.
     pub(super) fn clear(&mut self) {
         self.kept.clear();
+        self.has_failed = false;
     }
 }
 
