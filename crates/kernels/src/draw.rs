@@ -1,7 +1,7 @@
 //! Drawing the next token on a GPU, so that a step reads back a few words of a row instead of its logits.
 
-use crate::KernelError;
 use crate::device::{WordBuffer, check_buffer};
+use crate::{KernelError, Profile};
 use burn::tensor::{Device, Int, Tensor};
 
 /// Words of a row at the head of the parameters: temperature as f32, top-p and uniform number in units of `2^-32`, number of adjusted tokens,
@@ -193,26 +193,31 @@ impl DrawBuffer {
     ///
     /// # Panics
     /// `logits` has another number of rows, or lies on another device.
-    pub fn draw(&self, logits: Tensor<2>, kind: DrawKind) -> Tensor<2> {
+    pub fn draw(&self, logits: Tensor<2>, kind: DrawKind, profile: Profile) -> Tensor<2> {
         assert_eq!(logits.dims()[0], self.n_rows, "rows of a draw");
-        launch(logits, self.buffer.tensor(), kind)
+        launch(logits, self.buffer.tensor(), kind, profile)
     }
 }
 
 #[cfg(feature = "webgpu")]
-fn launch(logits: Tensor<2>, params: Tensor<1, Int>, kind: DrawKind) -> Tensor<2> {
+fn launch(
+    logits: Tensor<2>,
+    params: Tensor<1, Int>,
+    kind: DrawKind,
+    profile: Profile,
+) -> Tensor<2> {
     use burn_cubecl::CubeBackend;
 
     let params = params.try_into_primitive::<CubeBackend>();
     let params = params.expect("the buffer lies on a GPU");
     let logits = logits.try_into_primitive::<CubeBackend>();
     let logits = logits.expect("the logits lie on a GPU");
-    Tensor::from_primitive::<CubeBackend>(crate::cube::draw::launch(logits, params, kind))
+    Tensor::from_primitive::<CubeBackend>(crate::cube::draw::launch(logits, params, kind, profile))
 }
 
 /// Never called: where no GPU is built in, there is no buffer of parameters.
 #[cfg(not(feature = "webgpu"))]
-fn launch(logits: Tensor<2>, _params: Tensor<1, Int>, _kind: DrawKind) -> Tensor<2> {
+fn launch(logits: Tensor<2>, _: Tensor<1, Int>, _: DrawKind, _: Profile) -> Tensor<2> {
     logits
 }
 

@@ -20,6 +20,8 @@ pub struct Profile {
     /// Invocations that share one head of one row in attention, each walking its part of the positions. Fewer are used where their
     /// partial results would not fit the adapter's shared memory.
     pub attention_lanes: usize,
+    /// Invocations that share the drawing of one row's token; more where a large vocabulary asks for it.
+    pub draw_lanes: usize,
 }
 
 impl Profile {
@@ -30,6 +32,7 @@ impl Profile {
             linear_rows: 1,
             linear_tiles: 1,
             attention_lanes: 1,
+            draw_lanes: 64,
         }
     }
 
@@ -42,6 +45,7 @@ impl Profile {
             linear_rows: 4,
             linear_tiles: 4,
             attention_lanes: 1,
+            draw_lanes: 64,
         }
     }
 
@@ -53,6 +57,7 @@ impl Profile {
             linear_rows: 8,
             linear_tiles: 1,
             attention_lanes: 32,
+            draw_lanes: 256,
         }
     }
 }

@@ -5,9 +5,9 @@
 //! - `keys`, `weights`: `[rows, vocab]` u32, working space
 //! - `out`: `[rows, OUT_WORDS]` f32
 //!
-//! A workgroup has one row, and each of its invocations, the lanes, a stretch of the vocabulary. They meet behind barriers in shared memory,
-//! where each adds up all partial results. Software adapters would rather have one lane and no barriers, but lavapipe ends any loop that an
-//! invocation has gone through 65,535 times in all.
+//! A workgroup has one row, and each of its `lanes` invocations a stretch of the vocabulary. They meet behind barriers in shared memory, where
+//! each adds up all partial results. Software adapters would rather have one lane and no barriers (SwiftShader takes some 100 KB for each lane
+//! that waits), but lavapipe ends any loop that an invocation has gone through 65,535 times in all.
 //!
 //! A *key* is an adjusted logit as an integer of the same order, so that sorting is exact. A *weight* is the token's share of [`WHOLE`], a whole
 //! number: sums of weights are exact in any order. What is left is the error of the exponentials, which WGSL allows some 1e-6 of each: a draw
@@ -21,6 +21,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::{output, output_of};
+use crate::Profile;
 use crate::draw::{DrawKind, OUT_WORDS, ROW_WORDS};
 
 /// What a logit that rules its token out counts as: WGSL does not promise infinities.
@@ -33,12 +34,39 @@ const NO_TOKEN: u32 = u32::MAX;
 const WHOLE: f32 = 2_147_483_648.0;
 /// Below this an exponential is nothing.
 const SMALLEST_EXPONENT: f32 = -87.0;
-/// Invocations of a workgroup: as many as every WebGPU adapter allows.
-const LANES: usize = 256;
+/// The most invocations of a workgroup that every WebGPU adapter allows.
+const MAX_LANES: usize = 256;
+/// Turns of all loops together that an invocation may take.
+const MAX_TURNS: usize = 60_000;
 
-/// The kernel is compiled for what the rows ask for: WGSL allows barriers only where all invocations are known to come, so what needs some and
-/// is not asked for is left out as a whole.
-pub(crate) fn launch(logits: CubeTensor, params: CubeTensor, kind: DrawKind) -> CubeTensor {
+/// What the kernel is compiled for: WGSL allows barriers only where all invocations are known to come, so what needs some and is not asked for
+/// by any row is left out as a whole.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct DrawSpec {
+    lanes: usize,
+    kind: DrawKind,
+}
+
+impl DrawSpec {
+    /// As many lanes as the profile has, or more where those would take too many turns.
+    fn new(vocab: usize, kind: DrawKind, profile: Profile) -> Self {
+        // Each likeliest token is a pass, and each of the bisections' rounds; what is left are fewer than ten.
+        let n_passes = 10 + kind.n_top + if kind.has_nucleus { 70 } else { 0 };
+        let mut lanes = profile.draw_lanes;
+        while lanes < MAX_LANES && n_passes * (vocab.div_ceil(lanes) + lanes) > MAX_TURNS {
+            lanes *= 2;
+        }
+        Self { lanes, kind }
+    }
+}
+
+pub(crate) fn launch(
+    logits: CubeTensor,
+    params: CubeTensor,
+    kind: DrawKind,
+    profile: Profile,
+) -> CubeTensor {
+    let spec = DrawSpec::new(logits.meta.shape()[1], kind, profile);
     let (n_rows, vocab) = (logits.meta.shape()[0], logits.meta.shape()[1]);
     let keys = output_of(DType::U32, [n_rows, vocab], &logits);
     let weights = output_of(DType::U32, [n_rows, vocab], &logits);
@@ -48,14 +76,14 @@ pub(crate) fn launch(logits: CubeTensor, params: CubeTensor, kind: DrawKind) -> 
         draw::launch_unchecked(
             &logits.client.clone(),
             CubeCount::Static(n_rows as u32, 1, 1),
-            CubeDim::new_1d(LANES as u32),
+            CubeDim::new_1d(spec.lanes as u32),
             logits.into_buffer_arg(),
             params.into_buffer_arg(),
             keys.into_buffer_arg(),
             weights.into_buffer_arg(),
             out.clone().into_buffer_arg(),
             vocab as u32,
-            kind,
+            spec,
         );
     }
     out
@@ -74,6 +102,8 @@ struct Stretch {
 /// Results of lanes on their way to each other.
 #[derive(CubeType)]
 struct Meeting {
+    #[cube(comptime)]
+    lanes: usize,
     floats: Shared<[f32]>,
     numbers: Shared<[u32]>,
     tokens: Shared<[u32]>,
@@ -87,12 +117,14 @@ fn draw(
     weights: &mut [u32],
     out: &mut [f32],
     vocab: u32,
-    #[comptime] kind: DrawKind,
+    #[comptime] spec: DrawSpec,
 ) {
+    let lanes = comptime!(spec.lanes);
+    let kind = comptime!(spec.kind);
     let lane = UNIT_POS_X as usize;
     let row = CUBE_POS_X as usize;
     let vocab = vocab as usize;
-    let length = vocab.div_ceil(LANES);
+    let length = vocab.div_ceil(lanes);
     let start = min(lane * length, vocab);
     let own = Stretch {
         base: row * vocab,
@@ -101,9 +133,10 @@ fn draw(
         lane,
     };
     let mut meeting = Meeting {
-        floats: Shared::<[f32]>::new_slice(LANES),
-        numbers: Shared::<[u32]>::new_slice(LANES),
-        tokens: Shared::<[u32]>::new_slice(LANES),
+        lanes,
+        floats: Shared::<[f32]>::new_slice(lanes),
+        numbers: Shared::<[u32]>::new_slice(lanes),
+        tokens: Shared::<[u32]>::new_slice(lanes),
     };
 
     let temperature = f32::reinterpret(params[row * ROW_WORDS]);
@@ -120,7 +153,7 @@ fn draw(
         report(&*keys, &own, out, to, &mut meeting, kind);
     }
     sync_storage();
-    for a in range_stepped(lane, n_adjusted, LANES) {
+    for a in range_stepped(lane, n_adjusted, lanes) {
         let at = own.base + params[adjusted + 2 * a] as usize;
         let by = params[adjusted + 2 * a + 1];
         let value = max(
@@ -197,7 +230,7 @@ fn sum(own: u32, lane: usize, meeting: &mut Meeting) -> u32 {
     meeting.numbers[lane] = own;
     sync_cube();
     let mut all = 0u32.runtime();
-    for l in 0..LANES {
+    for l in 0..meeting.lanes {
         all += meeting.numbers[l];
     }
     all
@@ -220,7 +253,7 @@ fn sum_of_powers(
     meeting.floats[own.lane] = total;
     sync_cube();
     total = f32::new(0.0);
-    for l in 0..LANES {
+    for l in 0..meeting.lanes {
         total += meeting.floats[l];
     }
     total
@@ -275,7 +308,7 @@ fn next_likeliest(
     sync_cube();
     largest = key_of(f32::new(NO_LOGIT));
     best = NO_TOKEN.runtime();
-    for l in 0..LANES {
+    for l in 0..meeting.lanes {
         if meeting.numbers[l] > largest {
             largest = meeting.numbers[l];
             best = meeting.tokens[l];
@@ -355,7 +388,7 @@ fn the_one(token: u32, lane: usize, meeting: &mut Meeting) -> u32 {
     meeting.tokens[lane] = token;
     sync_cube();
     let mut found = NO_TOKEN.runtime();
-    for l in 0..LANES {
+    for l in 0..meeting.lanes {
         found = min(found, meeting.tokens[l]);
     }
     found

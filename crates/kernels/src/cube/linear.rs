@@ -267,9 +267,9 @@ fn linear(
     }
 
     if comptime!(lanes == 1) {
-        #[unroll]
+        // Rolled: a software adapter, which has one lane, keeps its sums on the stack anyway, and compiles 16 outputs written out at length for
+        // tens of megabytes.
         for m in 0..rows {
-            #[unroll]
             for t in 0..tiles_out {
                 let mut up = f32::new(0.0);
                 if comptime!(spec.is_gated) {

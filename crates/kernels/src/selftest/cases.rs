@@ -188,7 +188,7 @@ impl Case {
             } => run::attention(n_heads, n_kv_heads, head_dim, device, profile).await,
             Self::Swiglu => run::swiglu(device).await,
             Self::Cache => run::cache(device).await,
-            Self::Draw { vocab } => run::draw(vocab, device).await,
+            Self::Draw { vocab } => run::draw(vocab, device, profile).await,
         }
     }
 }

@@ -466,7 +466,11 @@ fn draws(vocab: usize, noise: &mut Noise) -> (Vec<DrawRow>, Vec<f32>) {
     (rows, logits)
 }
 
-pub(super) async fn draw(vocab: usize, device: &Device) -> Result<(), SelftestError> {
+pub(super) async fn draw(
+    vocab: usize,
+    device: &Device,
+    profile: Profile,
+) -> Result<(), SelftestError> {
     let mut noise = Noise::new(vocab as u64);
     for _ in 0..4 {
         let (rows, logits) = draws(vocab, &mut noise);
@@ -475,7 +479,11 @@ pub(super) async fn draw(vocab: usize, device: &Device) -> Result<(), SelftestEr
         };
         let kind = DrawKind::of(rows.iter());
         buffer.write(rows.iter());
-        let values = read("draws", buffer.draw(matrix(&logits, vocab, device), kind)).await?;
+        let values = read(
+            "draws",
+            buffer.draw(matrix(&logits, vocab, device), kind, profile),
+        )
+        .await?;
         let drawn = Drawn::read(&values, rows.iter());
         for (i, (drawn, row)) in drawn.zip(&rows).enumerate() {
             check_draw(i, &drawn, &row.of(&logits[i * vocab..][..vocab]))?;

@@ -7,7 +7,7 @@ pub use blocks::BLOCK_TOKENS;
 use std::collections::{BTreeMap, BTreeSet};
 
 use burn::tensor::Device;
-use cinderlm_kernels::{KvCache, KvLayout, Step, StepRow, memory_cleanup};
+use cinderlm_kernels::{KvCache, KvLayout, Step, StepRow};
 
 use crate::{Feed, LogitsFor, ModelError, SequenceId};
 use blocks::{BlockCopy, BlockPool, BlockTable, PoolExhausted, blocks_for};
@@ -41,7 +41,6 @@ pub(crate) struct StepPlan {
 pub(crate) struct KvMemory {
     caches: Vec<KvCache>,
     layout: KvLayout,
-    device: Device,
     pool: BlockPool,
     sequences: BTreeMap<SequenceId, BlockTable>,
     next_id: u64,
@@ -70,7 +69,6 @@ impl KvMemory {
         Ok(Self {
             caches,
             layout,
-            device: device.clone(),
             pool: BlockPool::default(),
             sequences: BTreeMap::new(),
             next_id: 0,
@@ -112,7 +110,8 @@ impl KvMemory {
         }
     }
 
-    /// Changes whenever the caches get other buffers or give theirs up. The old ones are reserved until [`memory_cleanup`] is called.
+    /// Changes whenever the caches get other buffers or give theirs up. The old ones are reserved until
+    /// [`memory_cleanup`](cinderlm_kernels::memory_cleanup) is called.
     pub(crate) fn generation(&self) -> u64 {
         self.generation
     }

@@ -251,7 +251,7 @@ impl CausalLm for LlamaModel {
                 let picked = self.picked(hidden, &plan.wanted);
                 let logits = self.network.logits(picked, self.profile);
                 buffer.write(draws.iter());
-                buffer.draw(logits, DrawKind::of(draws.iter()))
+                buffer.draw(logits, DrawKind::of(draws.iter()), self.profile)
             }
         };
         let values = into_values(read(drawn).await?)?;

@@ -127,7 +127,7 @@ impl Recorded {
         let launches = || {
             let logits = run(&words);
             match (&draw, kind.draws) {
-                (Some(draw), Some(draws)) => draw.draw(logits, draws),
+                (Some(draw), Some(draws)) => draw.draw(logits, draws, step.profile),
                 _ => logits,
             }
         };
