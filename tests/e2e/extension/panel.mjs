@@ -54,6 +54,9 @@ export function panelTests() {
         await panel.click("#load");
         const row = panel.locator("#files li", { hasText: "other.gguf" });
         await row.waitFor();
+        // While it is read it cannot be deleted.
+        const isReady = () => document.getElementById("state").textContent === "Ready" && /other/.test(document.getElementById("engine-model").textContent);
+        await panel.waitForFunction(isReady);
         assert.match(await row.textContent(), /other\.gguf\d+ kB/);
         await row.getByRole("button").click();
         await row.waitFor({ state: "detached" });
