@@ -160,6 +160,10 @@ struct OutputPlace {
     clippy::too_many_arguments,
     reason = "the operands of one fused dispatch"
 )]
+#[allow(
+    clippy::collapsible_if,
+    reason = "one condition is known when the kernel is compiled, the other when it runs"
+)]
 fn linear(
     x: &[Vector<f32, Const<4>>],
     words: &[u32],
