@@ -50,37 +50,30 @@ impl LanguageOps for Flex {
             let bias = bias.as_ref().map(FlexTensor::storage);
             cpu::with_scratch(|scratch| cpu::linear(x, &layout, words.storage(), bias, scratch, y));
         };
-        if let Some(mut into) = into.get() {
+        let shape = [n_rows, params.width];
+        let mut result = into.get().unwrap_or_else(|| result(shape, |_| ()));
+        let y = in_place(&mut result);
+        if params.is_gated {
+            let mut halves = vec![0.0; n_rows * layout.n_rows];
+            product(&mut halves);
+            gate(&halves, params.width, y);
+        } else if params.width == layout.n_rows {
+            product(y);
+        } else {
             let mut columns = vec![0.0; n_rows * layout.n_rows];
             product(&mut columns);
-            let rows = in_place(&mut into).chunks_exact_mut(params.width);
-            for (into, columns) in rows.zip(columns.chunks_exact(layout.n_rows)) {
-                into[params.column..][..layout.n_rows].copy_from_slice(columns);
+            let rows = y.chunks_exact_mut(params.width);
+            for (y, columns) in rows.zip(columns.chunks_exact(layout.n_rows)) {
+                y[params.column..][..layout.n_rows].copy_from_slice(columns);
             }
-            return into;
         }
-        result([n_rows, params.width], |y| {
-            if params.is_gated {
-                let mut halves = vec![0.0; n_rows * layout.n_rows];
-                product(&mut halves);
-                gate(&halves, params.width, y);
-            } else if params.width == layout.n_rows {
-                product(y);
-            } else {
-                let mut columns = vec![0.0; n_rows * layout.n_rows];
-                product(&mut columns);
-                let rows = y.chunks_exact_mut(params.width);
-                for (y, columns) in rows.zip(columns.chunks_exact(layout.n_rows)) {
-                    y[params.column..][..layout.n_rows].copy_from_slice(columns);
-                }
+        if let Some(residual) = residual.get() {
+            let residual = whole(residual);
+            for (y, residual) in y.iter_mut().zip(residual.storage::<f32>()) {
+                *y += residual;
             }
-            if let Some(residual) = residual.get() {
-                let residual = whole(residual);
-                for (y, residual) in y.iter_mut().zip(residual.storage::<f32>()) {
-                    *y += residual;
-                }
-            }
-        })
+        }
+        result
     }
 
     fn norm_head_rows(

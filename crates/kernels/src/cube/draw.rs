@@ -66,8 +66,8 @@ pub(crate) fn launch(
     kind: DrawKind,
     profile: Profile,
 ) -> CubeTensor {
-    let spec = DrawSpec::new(logits.meta.shape()[1], kind, profile);
     let (n_rows, vocab) = (logits.meta.shape()[0], logits.meta.shape()[1]);
+    let spec = DrawSpec::new(vocab, kind, profile);
     let keys = output_of(DType::U32, [n_rows, vocab], &logits);
     let weights = output_of(DType::U32, [n_rows, vocab], &logits);
     let out = output([n_rows, OUT_WORDS], &logits);

@@ -210,7 +210,7 @@ impl CausalLm for LlamaModel {
             return Ok(Vec::new());
         }
         let logits = if let Some(logits) = self.replay(&plan, None)? {
-            into_values(read(logits).await?)?
+            values_of(&read(logits).await?)?.to_vec()
         } else {
             let hidden = self.launch(&plan);
             if plan.wanted.is_empty() {
@@ -231,10 +231,10 @@ impl CausalLm for LlamaModel {
     ) -> Result<Option<Vec<Drawn>>, ModelError> {
         let vocab_size = self.info.vocab_size;
         let can_draw = |draw: &Draw| {
-            let tokens = draw.adjustments.iter().map(|&(token, _)| token as usize);
+            let mut tokens = draw.adjustments.iter().map(|&(token, _)| token as usize);
             draw.adjustments.len() <= DrawBuffer::MAX_ADJUSTMENTS
                 && draw.n_top <= DrawBuffer::MAX_TOP
-                && tokens.into_iter().all(|token| token < vocab_size)
+                && tokens.all(|token| token < vocab_size)
         };
         let is_allowed = draws.iter().all(can_draw) && vocab_size <= DrawBuffer::MAX_VOCAB;
         if draws.is_empty() || draws.len() > recordings::MAX_ROWS || !is_allowed {
@@ -254,9 +254,10 @@ impl CausalLm for LlamaModel {
                 buffer.draw(logits, DrawKind::of(draws.iter()), self.profile)
             }
         };
-        let values = into_values(read(drawn).await?)?;
+        let data = read(drawn).await?;
+        let drawn = Drawn::read(values_of(&data)?, draws.iter()).collect();
         self.kv.commit(feeds);
-        Ok(Some(Drawn::read(&values, draws.iter()).collect()))
+        Ok(Some(drawn))
     }
 }
 
@@ -269,12 +270,6 @@ async fn finished(hidden: Tensor<2>) -> Result<(), ModelError> {
 
 fn values_of(data: &TensorData) -> Result<&[f32], ModelError> {
     data.as_slice().map_err(|error| ModelError::Execution {
-        message: format!("logits are not single precision: {error:?}"),
-    })
-}
-
-fn into_values(data: TensorData) -> Result<Vec<f32>, ModelError> {
-    data.try_into_vec().map_err(|error| ModelError::Execution {
         message: format!("logits are not single precision: {error:?}"),
     })
 }
