@@ -1,3 +1,5 @@
+import { type Realm, replaceMethods } from "./gpu-methods.js";
+
 /** What the GPU was given to do. */
 export interface GpuWork {
   /** Kernels that were launched. */
@@ -29,10 +31,6 @@ interface Group {
   ranges: Range[];
 }
 
-/** What of WebGPU's classes the meter looks at. */
-type Class = { prototype: object } | undefined;
-type Method = (this: object, ...parameters: unknown[]) => unknown;
-
 /**
  * Counts what the runtime gives the GPU to do, by standing between it and WebGPU's own methods. A step of a model calls them a few hundred
  * times, so each count is an addition; what a step bound is put together once, and again only when a step binds other groups than the one before.
@@ -52,19 +50,19 @@ export class GpuMeter {
   private earlier: { bound: number[]; bytes: number } = { bound: [], bytes: 0 };
 
   /** Watches all devices of this realm. */
-  constructor(realm: Record<string, unknown> = globalThis as unknown as Record<string, unknown>) {
-    const after = (name: string, methods: string[], note: (parameters: unknown[], result: unknown, object: object) => void): void => {
-      const prototype = (realm[name] as Class)?.prototype as Record<string, Method> | undefined;
-      for (const method of methods) {
-        const own = prototype?.[method];
-        if (prototype === undefined || own === undefined) continue;
-        prototype[method] = function (this: object, ...parameters) {
-          const result = own.apply(this, parameters);
-          note(parameters, result, this);
-          return result;
-        };
-      }
-    };
+  constructor(realm: Realm = globalThis as unknown as Realm) {
+    const after = (name: string, methods: string[], note: (parameters: unknown[], result: unknown) => void): void =>
+      replaceMethods(
+        realm,
+        name,
+        methods,
+        (own) =>
+          function (...parameters) {
+            const result = own.apply(this, parameters);
+            note(parameters, result);
+            return result;
+          },
+      );
     const creates = ["createBuffer", "createBindGroup", "createShaderModule", "createComputePipeline", "createComputePipelineAsync"];
     after("GPUDevice", creates, () => (this.work.createdObjects += 1));
     after("GPUDevice", ["createBindGroup"], ([descriptor], group) => {

@@ -1,4 +1,4 @@
-type Method = (this: object, ...parameters: unknown[]) => unknown;
+import { type Realm, replaceMethods } from "./gpu-methods.js";
 
 /** What must not overtake commands that were submitted before it, or tells when they are done. */
 const AFTER = {
@@ -13,34 +13,31 @@ const AFTER = {
  * The runtime's compute library (cubecl 0.11) submits a step's launches and the copy of its result apart, because its scheduler flushes a stream
  * before each read. A submission takes a browser tens of microseconds, which a small model on a fast GPU has few of for a token.
  */
-export function joinSubmissions(realm: Record<string, unknown> = globalThis as unknown as Record<string, unknown>): void {
-  const queue = methodsOf(realm, "GPUQueue");
-  const submit = queue?.["submit"];
-  if (queue === undefined || submit === undefined) return;
+export function joinSubmissions(realm: Realm = globalThis as unknown as Realm): void {
   /** What is held back, queue by queue. */
   const held = new Map<object, unknown[]>();
-  const release = (): void => {
-    const all = [...held];
-    held.clear();
-    for (const [queue, commands] of all) submit.call(queue, commands);
-  };
-  queue["submit"] = function (this: object, commands) {
-    if (held.size === 0) queueMicrotask(release);
-    held.set(this, [...(held.get(this) ?? []), ...(commands as Iterable<unknown>)]);
-  };
+  let release = (): void => undefined;
+  replaceMethods(realm, "GPUQueue", ["submit"], (submit) => {
+    release = () => {
+      const all = [...held];
+      held.clear();
+      for (const [queue, commands] of all) submit.call(queue, commands);
+    };
+    return function (commands) {
+      if (held.size === 0) queueMicrotask(release);
+      held.set(this, [...(held.get(this) ?? []), ...(commands as Iterable<unknown>)]);
+    };
+  });
   for (const [name, methods] of Object.entries(AFTER)) {
-    const prototype = methodsOf(realm, name);
-    for (const method of methods) {
-      const own = prototype?.[method];
-      if (prototype === undefined || own === undefined) continue;
-      prototype[method] = function (this: object, ...parameters) {
-        release();
-        return own.apply(this, parameters);
-      };
-    }
+    replaceMethods(
+      realm,
+      name,
+      methods,
+      (own) =>
+        function (...parameters) {
+          release();
+          return own.apply(this, parameters);
+        },
+    );
   }
-}
-
-function methodsOf(realm: Record<string, unknown>, name: string): Record<string, Method> | undefined {
-  return (realm[name] as { prototype: Record<string, Method> } | undefined)?.prototype;
 }
