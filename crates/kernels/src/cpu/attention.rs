@@ -1,13 +1,13 @@
 //! Causal grouped-query attention (Ainslie et al., 2023) over a paged cache (Kwon et al., 2023).
 
+use std::array::from_fn;
+use std::ops::Range;
+
 use super::Scratch;
 use super::exp::exp;
 use super::share;
 use super::simd::F32x4;
 use super::step::StepRows;
-
-/// Positions that are taken together.
-const TILE: usize = 4;
 
 /// Parameters of [`attention`].
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -30,8 +30,8 @@ pub struct AttentionConfig {
 /// - `q`, `y`: `[rows, n_heads * head_dim]`
 /// - `k_cache`, `v_cache`: `[slots, n_kv_heads * head_dim]`
 ///
-/// Positions are taken by fours within each block: first all scores, then their maximum, `e^(score - maximum)` and its sum in four
-/// lanes, then the weights `p`, each divided by the sum, and last `y += (p0 v0 + p1 v1) + (p2 v2 + p3 v3)` per four.
+/// First come all scores, then their maximum, `e^(score - maximum)` and its sum in four lanes, then the weights, each divided by the sum, and
+/// last the weighted values, added up position by position.
 ///
 /// # Panics
 /// The lengths do not fit, a dimension is zero, or a block table leaves the step or the cache.
@@ -96,124 +96,140 @@ pub fn attention(
             let queries = q.chunks_exact(group_width).skip(units.start);
             for ((unit, q), y) in units.zip(queries).zip(y.chunks_exact_mut(group_width)) {
                 let (row, head) = (step.row(unit / n_kv_heads), unit % n_kv_heads);
-                let tiles = Tiles {
+                let head = Head {
                     blocks: step.blocks(row, block_tokens),
                     block_tokens,
                     n_positions: row.position + 1,
-                };
-                let keys = Cached {
-                    values: k_cache,
                     width: kv_width,
                     start: head * head_dim,
                     head_dim,
                 };
-                let values = Cached {
-                    values: v_cache,
-                    ..keys
-                };
-                let padded = tiles.n_positions.next_multiple_of(TILE);
+                let padded = head.n_positions.next_multiple_of(4);
                 let scores = &mut own.scores;
                 scores.clear();
                 scores.resize(group_width / head_dim * padded, f32::NEG_INFINITY);
-                score(q, keys, &tiles, scale, scores, padded);
                 y.fill(0.0);
-                add_values(scores, padded, values, &tiles, y);
+                for (positions, keys) in head.blocks_of(k_cache) {
+                    let queries = q.chunks_exact(head_dim);
+                    for (q, scores) in queries.zip(scores.chunks_exact_mut(padded)) {
+                        score(q, &keys, scale, &mut scores[positions.clone()]);
+                    }
+                }
+                for scores in scores.chunks_exact_mut(padded) {
+                    softmax(scores);
+                }
+                for (positions, values) in head.blocks_of(v_cache) {
+                    let heads = y.chunks_exact_mut(head_dim);
+                    for (y, weights) in heads.zip(scores.chunks_exact(padded)) {
+                        add_values(&weights[positions.clone()], &values, y);
+                    }
+                }
             }
         },
     );
 }
 
-/// One head of the keys or the values.
-#[derive(Clone, Copy)]
-struct Cached<'a> {
-    values: &'a [f32],
+/// Where one head of a sequence lies in the keys or the values.
+struct Head<'a> {
+    blocks: &'a [u32],
+    block_tokens: usize,
+    n_positions: usize,
+    /// Values of all heads at a position.
     width: usize,
+    /// The first of this head's.
     start: usize,
     head_dim: usize,
 }
 
-impl<'a> Cached<'a> {
-    #[inline(always)]
-    fn at(&self, slot: usize) -> &'a [f32] {
-        &self.values[slot * self.width + self.start..][..self.head_dim]
-    }
+/// One head at neighbouring positions.
+struct HeadRows<'a> {
+    /// Begins with the head at the first of them; the next one's lies `width` further.
+    values: &'a [f32],
+    width: usize,
+    head_dim: usize,
 }
 
-/// The positions of a sequence by fours.
-struct Tiles<'a> {
-    blocks: &'a [u32],
-    block_tokens: usize,
-    n_positions: usize,
-}
-
-/// Up to four neighbouring positions of one block.
-struct Tile {
-    /// The first of them.
-    position: usize,
-    n_positions: usize,
-    /// Their slots, the last one repeated.
-    slots: [usize; TILE],
-}
-
-impl Tiles<'_> {
-    fn iter(&self) -> impl Iterator<Item = Tile> {
-        self.blocks.iter().enumerate().flat_map(move |(b, &block)| {
+impl Head<'_> {
+    /// The head in each block of `cache`, with the positions that it has there.
+    fn blocks_of<'c>(
+        &self,
+        cache: &'c [f32],
+    ) -> impl Iterator<Item = (Range<usize>, HeadRows<'c>)> {
+        self.blocks.iter().enumerate().map(move |(b, &block)| {
             let start = b * self.block_tokens;
-            let n_tokens = self.block_tokens.min(self.n_positions - start);
-            (0..n_tokens).step_by(TILE).map(move |offset| Tile {
-                position: start + offset,
-                n_positions: TILE.min(n_tokens - offset),
-                slots: [0, 1, 2, 3]
-                    .map(|i| block as usize * self.block_tokens + (offset + i).min(n_tokens - 1)),
-            })
+            let end = self.n_positions.min(start + self.block_tokens);
+            let slot = block as usize * self.block_tokens;
+            let rows = &cache[slot * self.width..(slot + end - start) * self.width];
+            let rows = HeadRows {
+                values: &rows[self.start..],
+                width: self.width,
+                head_dim: self.head_dim,
+            };
+            (start..end, rows)
         })
     }
 }
 
-/// Writes `scale * q·k` of every position, head by head, `padded` scores each.
-fn score(
-    q: &[f32],
-    keys: Cached<'_>,
-    tiles: &Tiles<'_>,
-    scale: f32,
-    scores: &mut [f32],
-    padded: usize,
-) {
-    for tile in tiles.iter() {
-        let keys_of_tile = tile.slots.map(|slot| keys.at(slot));
-        for (q, scores) in q
-            .chunks_exact(keys.head_dim)
-            .zip(scores.chunks_exact_mut(padded))
-        {
-            let products = dot4(q, keys_of_tile).map(|product| product * scale);
-            scores[tile.position..][..tile.n_positions]
-                .copy_from_slice(&products[..tile.n_positions]);
-        }
+impl<'a> HeadRows<'a> {
+    #[inline(always)]
+    fn at(&self, row: usize) -> &'a [f32] {
+        &self.values[row * self.width..][..self.head_dim]
     }
 }
 
-/// Turns scores into weights and adds the weighted values to `y`, head by head.
-fn add_values(
-    scores: &mut [f32],
-    padded: usize,
-    values: Cached<'_>,
-    tiles: &Tiles<'_>,
-    y: &mut [f32],
-) {
-    for scores in scores.chunks_exact_mut(padded) {
-        softmax(scores);
+/// Writes `scale * q·k` of some positions.
+fn score(q: &[f32], keys: &HeadRows<'_>, scale: f32, scores: &mut [f32]) {
+    let (eights, rest) = scores.as_chunks_mut::<8>();
+    let start_of_rest = 8 * eights.len();
+    for (i, scores) in eights.iter_mut().enumerate() {
+        let keys = from_fn(|row| keys.at(8 * i + row));
+        *scores = dots::<8>(q, keys).map(|product| product * scale);
     }
-    for tile in tiles.iter() {
-        let values_of_tile = tile.slots.map(|slot| values.at(slot));
-        for (y, scores) in y
-            .chunks_exact_mut(values.head_dim)
-            .zip(scores.chunks_exact(padded))
-        {
-            let mut weights = [0.0; TILE];
-            weights[..tile.n_positions]
-                .copy_from_slice(&scores[tile.position..][..tile.n_positions]);
-            axpy4(weights, values_of_tile, y);
+    for (i, score) in rest.iter_mut().enumerate() {
+        let [product] = dots(q, [keys.at(start_of_rest + i)]);
+        *score = product * scale;
+    }
+}
+
+/// `y += sum over positions of weight * value`.
+fn add_values(weights: &[f32], values: &HeadRows<'_>, y: &mut [f32]) {
+    let (lanes, rest) = y.as_chunks_mut::<4>();
+    let (eights, lanes) = lanes.as_chunks_mut::<8>();
+    let mut column = 0;
+    for y in eights {
+        add_columns(weights, values, column, y);
+        column += 32;
+    }
+    for y in lanes {
+        add_columns(weights, values, column, std::array::from_mut(y));
+        column += 4;
+    }
+    for y in rest {
+        for (row, weight) in weights.iter().enumerate() {
+            *y += weight * values.at(row)[column];
         }
+        column += 1;
+    }
+}
+
+/// The same for `N` vectors of columns, which stay in registers.
+#[inline(always)]
+fn add_columns<const N: usize>(
+    weights: &[f32],
+    values: &HeadRows<'_>,
+    column: usize,
+    y: &mut [[f32; 4]; N],
+) {
+    let mut sums = y.each_ref().map(F32x4::load);
+    for (weight, row) in weights.iter().zip(values.values.chunks(values.width)) {
+        let weight = F32x4::splat(*weight);
+        let (lanes, _) = row[column..][..4 * N].as_chunks::<4>();
+        for (sum, value) in sums.iter_mut().zip(lanes) {
+            *sum = *sum + weight * F32x4::load(value);
+        }
+    }
+    for (y, sum) in y.iter_mut().zip(sums) {
+        sum.store(y);
     }
 }
 
@@ -239,19 +255,19 @@ fn softmax(scores: &mut [f32]) {
     }
 }
 
-/// `q·k` for four keys. Each is added up in four lanes, the lanes then in pairs, and the values past the last whole four one by one.
+/// `q·k` for some keys. Each is added up in four lanes, the lanes then in pairs, and the values past the last whole four one by one.
 #[inline(always)]
-fn dot4(q: &[f32], keys: [&[f32]; TILE]) -> [f32; TILE] {
+fn dots<const N: usize>(q: &[f32], keys: [&[f32]; N]) -> [f32; N] {
     let (q_lanes, q_rest) = q.as_chunks::<4>();
     let lanes = keys.map(|key| &key.as_chunks::<4>().0[..q_lanes.len()]);
-    let mut sums = [F32x4::splat(0.0); TILE];
+    let mut sums = [F32x4::splat(0.0); N];
     for (i, q) in q_lanes.iter().enumerate() {
         let q = F32x4::load(q);
         for (sum, lanes) in sums.iter_mut().zip(lanes) {
             *sum = *sum + q * F32x4::load(&lanes[i]);
         }
     }
-    let mut products = F32x4::sums(sums).to_array();
+    let mut products = F32x4::sum_each(sums);
     for (product, key) in products.iter_mut().zip(keys) {
         let rest = &key[q.len() - q_rest.len()..];
         *product = q_rest
@@ -260,21 +276,4 @@ fn dot4(q: &[f32], keys: [&[f32]; TILE]) -> [f32; TILE] {
             .fold(*product, |sum, (q, k)| sum + q * k);
     }
     products
-}
-
-/// `y += (w0 v0 + w1 v1) + (w2 v2 + w3 v3)`.
-#[inline(always)]
-fn axpy4(weights: [f32; TILE], values: [&[f32]; TILE], y: &mut [f32]) {
-    let (y_lanes, y_rest) = y.as_chunks_mut::<4>();
-    let n_lanes = y_lanes.len();
-    let lanes = values.map(|value| &value.as_chunks::<4>().0[..n_lanes]);
-    let splats = weights.map(F32x4::splat);
-    for (i, y) in y_lanes.iter_mut().enumerate() {
-        let [a, b, c, d] = [0, 1, 2, 3].map(|t| splats[t] * F32x4::load(&lanes[t][i]));
-        (F32x4::load(y) + ((a + b) + (c + d))).store(y);
-    }
-    for (i, y) in y_rest.iter_mut().enumerate() {
-        let [a, b, c, d] = [0, 1, 2, 3].map(|t| weights[t] * values[t][4 * n_lanes + i]);
-        *y += (a + b) + (c + d);
-    }
 }

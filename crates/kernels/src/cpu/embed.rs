@@ -81,8 +81,13 @@ fn write_quanta<P: Planes>(
     table.decode_scales(token..token + 1, scales);
     let low: &[P::Low] = bytemuck::cast_slice(packed.low);
     for (block, (low, y)) in low.iter().zip(y.as_chunks_mut::<BLOCK>().0).enumerate() {
-        let quanta = P::unpack(low, &packed.high[block * P::HIGH_WORDS..]);
-        for (i, (quanta, y)) in quanta.into_iter().zip(y.as_chunks_mut::<8>().0).enumerate() {
+        let [a, b, c, d] = P::unpack(low, &packed.high[block * P::HIGH_WORDS..]);
+        let ([a, b], [c, d]) = (a.zip(b), c.zip(d));
+        for (i, (quanta, y)) in [a, b, c, d]
+            .into_iter()
+            .zip(y.as_chunks_mut::<8>().0)
+            .enumerate()
+        {
             let group = (block * BLOCK + 8 * i) / P::GROUP;
             let scale = F32x4::splat(scales.scales(0)[group]);
             for (quanta, y) in (quanta - zero)

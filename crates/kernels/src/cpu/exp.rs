@@ -11,7 +11,7 @@ use super::simd::{F32x4, I32x4};
 pub(super) fn exp(x: F32x4) -> F32x4 {
     let splat = F32x4::splat;
     let x = x.max(splat(-87.3)).min(splat(88.3));
-    let n = (x * splat(std::f32::consts::LOG2_E)).round();
+    let (n, exponent) = (x * splat(std::f32::consts::LOG2_E)).round();
     // ln 2 = 355/512 - 2.12e-4; the first part has few enough bits that its product with n is exact.
     let r = x - n * splat(355.0 / 512.0) - n * splat(-2.121_944_4e-4);
     let coefficients = [
@@ -27,7 +27,7 @@ pub(super) fn exp(x: F32x4) -> F32x4 {
     let power = coefficients[1..]
         .iter()
         .fold(splat(coefficients[0]), |sum, &c| sum * r + splat(c));
-    let two_to_n = (n.to_i32() + I32x4::splat(127)).shl::<23>().bits_to_f32();
+    let two_to_n = (exponent + I32x4::splat(127)).shl::<23>().bits_to_f32();
     power * two_to_n
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::linear::RowProducts;
 use super::packed_rows::PackedRows;
-use super::scales::half_to_f32;
+use super::scales::pairs_to_f32;
 use super::simd::{F32x4, I32x4};
 
 /// Values that are unpacked together.
@@ -43,7 +43,11 @@ impl Floats for F16 {
 
     #[inline(always)]
     fn unpack(words: &Self::Words) -> [F32x4; 4] {
-        unpack_halves(words, half_to_f32)
+        let [[a, b], [c, d]] = words.each_ref().map(|words| {
+            let [even, odd] = pairs_to_f32(words);
+            even.zip(odd)
+        });
+        [a, b, c, d]
     }
 }
 
@@ -52,14 +56,9 @@ impl Floats for BF16 {
 
     #[inline(always)]
     fn unpack(words: &Self::Words) -> [F32x4; 4] {
-        unpack_halves(words, |halves| halves.shl::<16>().bits_to_f32())
+        let [[a, b], [c, d]] = words.each_ref().map(I32x4::load_halves);
+        [a, b, c, d].map(|halves| halves.shl::<16>().bits_to_f32())
     }
-}
-
-#[inline(always)]
-fn unpack_halves(words: &[[u32; 4]; 2], to_f32: impl Fn(I32x4) -> F32x4) -> [F32x4; 4] {
-    let [[a, b], [c, d]] = words.each_ref().map(I32x4::load_halves);
-    [a, b, c, d].map(to_f32)
 }
 
 /// Unpacks one row in strips of sixteen, the last one filled up with zeros.

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use cinderlm_weights::{BlockType, PackedLayout};
 
-use super::activations::{BLOCK, Quanta, QuantizedRow, QuantizedRows};
+use super::activations::{BLOCK, Quanta, QuantizedRows, row_groups};
 use super::floats::{BF16, F16, F32, FloatRows};
 use super::packed_rows::PackedRows;
 use super::scales::Scales;
@@ -25,8 +25,8 @@ const RUN: usize = 16;
 /// - `bias`: `[n_rows]`
 /// - `y`: `[rows, n_rows]`
 ///
-/// Quantised weights meet activations rounded to 16 bits, float weights meet them as they are (see the module's doc). Up to four rows of
-/// `x` share each unpacked block of weights, which changes no result.
+/// Quantised weights meet activations rounded to 16 bits, float weights meet them as they are (see the module's doc). Up to eight rows
+/// of `x` share each unpacked block of weights, which changes no result.
 ///
 /// # Panics
 /// The lengths do not fit the layout, the matrix is empty, its rows are no whole blocks, or they are interleaved.
@@ -122,26 +122,37 @@ impl Part<'_> {
         for run in (start..end).step_by(RUN) {
             let run = run..end.min(run + RUN);
             rows.prepare(run.clone());
-            for output in run {
-                let bias = self.bias.map_or(0.0, |bias| bias[output]);
-                let mut put = |first: usize, products: &[f32]| {
-                    for (row, product) in (first..).zip(products) {
-                        y.row(row)[output - start] = product + bias;
-                    }
-                };
-                let mut first = 0;
-                while n_rows - first >= 4 {
-                    put(first, &rows.products::<4>(output, first));
-                    first += 4;
-                }
-                if n_rows - first >= 2 {
-                    put(first, &rows.products::<2>(output, first));
-                    first += 2;
-                }
-                if first < n_rows {
-                    put(first, &rows.products::<1>(output, first));
+            for group in row_groups(n_rows) {
+                match group.len() {
+                    8 => self.tile::<8>(rows, run.clone(), group.start, y),
+                    4 => self.tile::<4>(rows, run.clone(), group.start, y),
+                    2 => self.tile::<2>(rows, run.clone(), group.start, y),
+                    _ => self.tile::<1>(rows, run.clone(), group.start, y),
                 }
             }
+        }
+    }
+
+    /// Some outputs of `R` rows from `first` on. Written a row at a time: single values, rows apart, would miss the cache.
+    #[inline(never)]
+    fn tile<const R: usize>(
+        &self,
+        rows: &impl RowProducts,
+        run: Range<usize>,
+        first: usize,
+        y: &mut Columns<'_>,
+    ) {
+        let mut tile = [[0.0; RUN]; R];
+        for (i, output) in run.clone().enumerate() {
+            let bias = self.bias.map_or(0.0, |bias| bias[output]);
+            let products = rows.products::<R>(output, first);
+            for (tile, product) in tile.iter_mut().zip(products) {
+                tile[i] = product + bias;
+            }
+        }
+        for (row, tile) in (first..).zip(&tile) {
+            y.row(row)[run.start - self.columns.start..][..run.len()]
+                .copy_from_slice(&tile[..run.len()]);
         }
     }
 }
@@ -153,6 +164,8 @@ struct QuantizedWeights<'a, P> {
     scales: &'a mut Scales,
     /// The first row of which `scales` holds the scales.
     start: usize,
+    /// The factor of scales that stand in for minima.
+    minus_zero: f32,
     planes: PhantomData<P>,
 }
 
@@ -163,6 +176,7 @@ impl<'a, P> QuantizedWeights<'a, P> {
             x,
             scales,
             start: 0,
+            minus_zero: -(weights.layout.format.zero() as f32),
             planes: PhantomData,
         }
     }
@@ -174,72 +188,87 @@ impl<P: Planes> RowProducts for QuantizedWeights<'_, P> {
         self.weights.decode_scales(outputs, self.scales);
     }
 
-    /// `sum of A's lanes + factor * sum of B`, where per block of 32 columns, in order, `A += (four integer sums) * (scale * activation
-    /// scale)`, and `B` is the product of offsets and activation sums. The offsets are the minima, with factor 1, or else the scales,
-    /// with factor minus the zero point: `x·(s (q - z)) = s (x·q) - z (s sum x)`.
-    #[inline(never)]
+    /// Per block of 32 columns, in order, `sum += (four integer sums) * (scale * activation scale)`; then [`add_offsets`].
+    #[inline(always)]
     fn products<const R: usize>(&self, output: usize, first: usize) -> [f32; R] {
         let row = self.weights.row(output);
         let low: &[P::Low] = bytemuck::cast_slice(row.low);
-        let n_blocks = low.len();
-        let scales = &self.scales.scales(output - self.start)[..n_blocks * (BLOCK / P::GROUP)];
-        let x: [QuantizedRow<'_>; R] = std::array::from_fn(|r| self.x.row(first + r));
-        let x_blocks = x.map(|x| (&x.quanta[..n_blocks], &x.scales[..n_blocks]));
+        let scales = self.scales.scales(output - self.start);
+        let x = self.x.group::<R>(first);
 
         let mut sums = [F32x4::splat(0.0); R];
-        for (b, (low, scales)) in low
+        for (b, (((low, scales), quanta), x_scales)) in low
             .iter()
             .zip(scales.chunks_exact(BLOCK / P::GROUP))
+            .zip(x.quanta)
+            .zip(x.scales)
             .enumerate()
         {
-            let quanta = P::unpack(low, &row.high[b * P::HIGH_WORDS..]);
-            for (sum, (x_quanta, x_scales)) in sums.iter_mut().zip(x_blocks) {
-                *sum = *sum + block_product::<P>(quanta, scales, &x_quanta[b], x_scales[b]);
+            let weights = P::unpack(low, &row.high[b * P::HIGH_WORDS..]);
+            for ((sum, quanta), x_scale) in sums.iter_mut().zip(quanta).zip(x_scales) {
+                *sum = *sum + block_product::<P>(weights, scales, quanta, *x_scale);
             }
         }
-        let sums = sums.map(F32x4::sum);
         if P::SIGNED {
-            return sums;
+            return F32x4::sum_each(sums);
         }
-        let zero = self.weights.layout.format.zero() as f32;
+        let n_groups = low.len() * (BLOCK / P::GROUP);
         let (offsets, factor) = self
             .scales
             .mins(output - self.start)
-            .map_or((scales, -zero), |mins| (mins, 1.0));
-        std::array::from_fn(|r| {
-            let x_sums = if P::GROUP == BLOCK {
-                x[r].block_sums
-            } else {
-                x[r].group_sums
-            };
-            sums[r] + factor * dot(offsets, x_sums)
-        })
+            .map_or((scales, self.minus_zero), |mins| (mins, 1.0));
+        let x_sums = if P::GROUP == BLOCK {
+            x.block_sums
+        } else {
+            x.group_sums
+        };
+        let x_sums = x_sums.map(|x_sums| &x_sums[..n_groups]);
+        add_offsets(sums, &offsets[..n_groups], factor, x_sums)
     }
+}
+
+/// `sum of the lanes of (sum + factor * B)` for each row, where the lanes of `B` are the products of offsets and activation sums, taken in
+/// turns. Those past the last whole four are added in the end, one by one.
+///
+/// Offsets are minima, with factor 1, or else scales, with factor minus the zero point: `x·(s (q - z)) = s (x·q) - z (s sum x)`.
+#[inline(always)]
+fn add_offsets<const R: usize>(
+    mut sums: [F32x4; R],
+    offsets: &[f32],
+    factor: f32,
+    x_sums: [&[f32]; R],
+) -> [f32; R] {
+    let (fours, rest) = offsets.as_chunks::<4>();
+    let x_sums = x_sums.map(|x_sums| x_sums.as_chunks::<4>());
+    let mut products = [F32x4::splat(0.0); R];
+    for (i, offsets) in fours.iter().enumerate() {
+        let offsets = F32x4::load(offsets);
+        for (product, (x_sums, _)) in products.iter_mut().zip(x_sums) {
+            *product = *product + offsets * F32x4::load(&x_sums[i]);
+        }
+    }
+    for (sum, product) in sums.iter_mut().zip(products) {
+        *sum = *sum + F32x4::splat(factor) * product;
+    }
+    let mut sums = F32x4::sum_each(sums);
+    for (sum, (_, x_rest)) in sums.iter_mut().zip(x_sums) {
+        for (offset, x_sum) in rest.iter().zip(x_rest) {
+            *sum += factor * offset * x_sum;
+        }
+    }
+    sums
 }
 
 /// One block: integer sums of four interleaved sets of columns, scaled.
 #[inline(always)]
 fn block_product<P: Planes>(quanta: [I16x8; 4], scales: &[f32], x: &Quanta, x_scale: f32) -> F32x4 {
     let [q0, q1, q2, q3] = quanta;
-    let [x0, x1, x2, x3] = x.each_ref().map(I16x8::load);
-    let (first, second) = (q0.dot(x0) + q1.dot(x1), q2.dot(x2) + q3.dot(x3));
+    let first = q0.dot(I16x8::load(&x.0[0])) + q1.dot(I16x8::load(&x.0[1]));
+    let second = q2.dot(I16x8::load(&x.0[2])) + q3.dot(I16x8::load(&x.0[3]));
     if P::GROUP == BLOCK {
         (first + second).to_f32() * F32x4::splat(scales[0] * x_scale)
     } else {
         first.to_f32() * F32x4::splat(scales[0] * x_scale)
             + second.to_f32() * F32x4::splat(scales[1] * x_scale)
     }
-}
-
-/// Added up in four lanes, the lanes then in pairs, and the values past the last whole four one by one.
-#[inline(always)]
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<4>(), b.as_chunks::<4>());
-    let lanes = a.iter().zip(b).fold(F32x4::splat(0.0), |sum, (a, b)| {
-        sum + F32x4::load(a) * F32x4::load(b)
-    });
-    a_rest
-        .iter()
-        .zip(b_rest)
-        .fold(lanes.sum(), |sum, (a, b)| sum + a * b)
 }

@@ -2,7 +2,7 @@
 
 use cinderlm_weights::{PackedFormat, ScaleKind};
 
-use super::simd::{Bytes, F32x4, I32x4};
+use super::simd::{Bytes, F32x4, I16x8, I32x4};
 
 /// `value = scale * (q - zero) + min` per group of 16 or 32 columns, as the format has it. Keeps its memory from use to use.
 #[derive(Debug, Default)]
@@ -34,8 +34,19 @@ impl Scales {
         self.mins.resize(if has_mins { n_groups } else { 0 }, 0.0);
         match format.scale_kind() {
             ScaleKind::None => {}
-            ScaleKind::Single => single(scales, &mut self.scales),
-            ScaleKind::SingleMin => single_min(scales, &mut self.scales, &mut self.mins),
+            ScaleKind::Single if are_normal(scales) => {
+                single(scales, normal_pairs_to_f32, &mut self.scales)
+            }
+            ScaleKind::Single => single(scales, any_pairs_to_f32, &mut self.scales),
+            ScaleKind::SingleMin if are_normal(scales) => single_min(
+                scales,
+                normal_pairs_to_f32,
+                &mut self.scales,
+                &mut self.mins,
+            ),
+            ScaleKind::SingleMin => {
+                single_min(scales, any_pairs_to_f32, &mut self.scales, &mut self.mins)
+            }
             ScaleKind::Super => {
                 let rows = scales
                     .chunks_exact(scales.len() / n_rows)
@@ -70,28 +81,34 @@ impl Scales {
     }
 }
 
-fn single(words: &[u32], out: &mut [f32]) {
+fn single(words: &[u32], to_f32: impl Fn(&[u32; 4]) -> [F32x4; 2], out: &mut [f32]) {
     let (fours, rest) = words.as_chunks::<4>();
     let (eights, out_rest) = out.as_chunks_mut::<8>();
     for (words, out) in fours.iter().zip(eights) {
-        store_all(I32x4::load_halves(words).map(half_to_f32), out);
+        let [low, high] = to_f32(words);
+        store_all(low.zip(high), out);
     }
     for (&word, out) in rest.iter().zip(out_rest.as_chunks_mut::<2>().0) {
-        *out = [half(word), half(word >> 16)];
+        *out = pair_to_f32(word);
     }
 }
 
-fn single_min(words: &[u32], scales: &mut [f32], mins: &mut [f32]) {
+fn single_min(
+    words: &[u32],
+    to_f32: impl Fn(&[u32; 4]) -> [F32x4; 2],
+    scales: &mut [f32],
+    mins: &mut [f32],
+) {
     let (fours, rest) = words.as_chunks::<4>();
     let (scales, scales_rest) = scales.as_chunks_mut::<4>();
     let (mins, mins_rest) = mins.as_chunks_mut::<4>();
     for ((words, scales), mins) in fours.iter().zip(scales).zip(mins) {
-        let words = I32x4::load(words);
-        half_to_f32(words & I32x4::splat(0xffff)).store(scales);
-        half_to_f32(words.shr::<16>()).store(mins);
+        let [low, high] = to_f32(words);
+        low.store(scales);
+        high.store(mins);
     }
     for ((&word, scale), min) in rest.iter().zip(scales_rest).zip(mins_rest) {
-        (*scale, *min) = (half(word), half(word >> 16));
+        [*scale, *min] = pair_to_f32(word);
     }
 }
 
@@ -103,7 +120,7 @@ fn super_scales(words: &[u32], supers: &[u32], out: &mut [f32]) {
         .iter()
         .zip(out.as_chunks_mut::<16>().0);
     for (i, (words, out)) in blocks.enumerate() {
-        let d = F32x4::splat(half(supers[i / 2] >> (16 * (i % 2))));
+        let d = pairs_to_f32(&[supers[i / 2]; 4])[i % 2];
         let [low, high] = Bytes::load(words).widen_signed();
         let ([a, b], [c, e]) = (low.widen(), high.widen());
         store_all([a, b, c, e].map(|scale| scale.to_f32() * d), out);
@@ -118,7 +135,8 @@ fn super_min(words: &[u32], supers: &[u32], groups: usize, scales: &mut [f32], m
         .chunks_exact_mut(groups / 8)
         .zip(mins.chunks_exact_mut(groups / 8));
     for ((words, &pair), (scales, mins)) in words.chunks_exact(groups / 2).zip(supers).zip(out) {
-        let (d, minus_dmin) = (F32x4::splat(half(pair)), F32x4::splat(-half(pair >> 16)));
+        let [d, dmin] = pairs_to_f32(&[pair; 4]);
+        let minus_dmin = F32x4::splat(0.0) - dmin;
         for ((words, scales), mins) in words.as_chunks::<4>().0.iter().zip(scales).zip(mins) {
             let pairs = I32x4::load_halves(words);
             store_all(
@@ -133,26 +151,77 @@ fn super_min(words: &[u32], supers: &[u32], groups: usize, scales: &mut [f32], m
     }
 }
 
-/// The IEEE half in the low 16 bits.
+/// The low and the high IEEE half of a word.
 #[inline(always)]
-fn half(word: u32) -> f32 {
-    let [half, ..] = half_to_f32(I32x4::splat((word & 0xffff) as i32)).to_array();
-    half
+fn pair_to_f32(word: u32) -> [f32; 2] {
+    pairs_to_f32(&[word; 4]).map(|half| half.to_array()[0])
 }
 
-/// Four IEEE halves, each in the low 16 bits of a lane whose upper bits are zero, as singles. Exact for all 65,536 of them; avoids
-/// subnormal operands, on which processors stall, as the scales of K formats often are subnormal halves.
+/// The low IEEE halves of four words as singles, and the high ones. Exact for all 65,536 of them, and quick if none of the eight is
+/// zero, subnormal, infinite or NaN.
 #[inline(always)]
-pub(super) fn half_to_f32(halves: I32x4) -> F32x4 {
+pub(super) fn pairs_to_f32(words: &[u32; 4]) -> [F32x4; 2] {
+    if are_normal(words) {
+        normal_pairs_to_f32(words)
+    } else {
+        any_pairs_to_f32(words)
+    }
+}
+
+/// The same for halves that [`are_normal`].
+#[inline(always)]
+fn normal_pairs_to_f32(words: &[u32; 4]) -> [F32x4; 2] {
+    upper_halves(words).map(normal_half_to_f32)
+}
+
+/// The same for any halves.
+#[inline(always)]
+fn any_pairs_to_f32(words: &[u32; 4]) -> [F32x4; 2] {
+    upper_halves(words).map(half_to_f32)
+}
+
+/// The low halves of four words, moved to the upper 16 bits of their lanes, and the high ones.
+#[inline(always)]
+fn upper_halves(words: &[u32; 4]) -> [I32x4; 2] {
+    let words = I32x4::load(words);
+    [words.shl::<16>(), words]
+}
+
+/// Whether all IEEE halves in whole fours of words are neither zero nor subnormal, infinite or NaN.
+#[inline(always)]
+fn are_normal(words: &[u32]) -> bool {
+    words
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .fold(I16x8::splat(-1), |least, words| {
+            // One more in the exponent leaves its upper four bits zero for 0, and for 31, from which it carries into the sign.
+            let next_exponent = I16x8::load_words(words) + I16x8::splat(0x0400);
+            least.min_unsigned(next_exponent & I16x8::splat(0x7800))
+        })
+        .are_all_nonzero()
+}
+
+/// Four IEEE halves, each in the upper 16 bits of a lane, whose exponents are neither the least nor the largest.
+#[inline(always)]
+fn normal_half_to_f32(halves: I32x4) -> F32x4 {
+    let sign_and_magnitude = halves.shr_signed::<3>() & I32x4::splat(0x8fff_e000_u32 as i32);
+    (sign_and_magnitude + I32x4::splat(112 << 23)).bits_to_f32()
+}
+
+/// Four IEEE halves, each in the upper 16 bits of a lane. Avoids subnormal operands, on which processors stall, as the scales of K
+/// formats often are subnormal halves.
+#[inline(always)]
+fn half_to_f32(halves: I32x4) -> F32x4 {
     let splat = I32x4::splat;
-    let magnitude = (halves & splat(0x7fff)).shl::<13>();
+    let magnitude = halves.shr::<3>() & splat(0x0fff_e000);
     let subnormal = magnitude.less_than(splat(1 << 23));
     let infinite_or_nan = splat((31 << 23) - 1).less_than(magnitude);
     let rebias = splat(112 << 23);
     // A subnormal half m * 2^-24 is read as the single 2^-14 * (1 + m / 2^10), from which 2^-14 is taken off again.
     let bits = magnitude + rebias + (infinite_or_nan & rebias) + (subnormal & splat(1 << 23));
     let value = bits.bits_to_f32() - F32x4::splat(6.103_515_6e-5).masked(subnormal);
-    value.or_bits((halves & splat(0x8000)).shl::<16>())
+    value.or_bits(halves & splat(i32::MIN))
 }
 
 #[inline(always)]
@@ -170,13 +239,17 @@ mod tests {
 
     #[test]
     fn every_half_is_decoded_exactly() {
-        for bits in 0..=u16::MAX {
-            let [got, ..] = half_to_f32(I32x4::splat(i32::from(bits))).to_array();
-            let exact = f16::from_bits(bits).to_f32();
-            assert!(
-                got.to_bits() == exact.to_bits() || got.is_nan() && exact.is_nan(),
-                "{bits:#06x}: {got} for {exact}"
-            );
+        // Beside the others of its kind, and beside one that is not normal.
+        for (bits, neighbour) in (0..=u16::MAX).flat_map(|bits| [(bits, bits), (bits, 1)]) {
+            let word = u32::from(neighbour) << 16 | u32::from(bits);
+            let [[got, ..], [beside, ..]] = pairs_to_f32(&[word; 4]).map(F32x4::to_array);
+            for (got, bits) in [(got, bits), (beside, neighbour)] {
+                let exact = f16::from_bits(bits).to_f32();
+                assert!(
+                    got.to_bits() == exact.to_bits() || got.is_nan() && exact.is_nan(),
+                    "{bits:#06x}: {got} for {exact}"
+                );
+            }
         }
     }
 }

@@ -26,41 +26,41 @@ pub struct Mismatch {
 
 /// What [`hashes`] gives, in its order.
 const EXPECTED: [u64; 35] = [
-    0xd71c_0a1d_1c20_5acc,
+    0xa571_bebe_f927_b485,
     0x3fb6_d837_ce90_36bf,
-    0x87d3_3f68_98ad_a04c,
+    0x50ca_29d4_8057_28b7,
     0xe2e0_4cc4_0365_e655,
-    0x16d6_e852_49ba_4e7d,
+    0xe30c_b36f_7075_7994,
     0xf52d_27fe_8ed8_6e62,
-    0xb997_197a_1cc5_b184,
+    0xf996_2e5f_fa4e_31b9,
     0x7312_a574_e7d6_110f,
-    0x64dd_02d4_fb8d_6238,
+    0xd5d7_3c6d_6280_5284,
     0xfcd0_de0a_a2a3_32ba,
-    0x8a30_1363_e0dd_5e6c,
+    0x2c50_4009_76fb_38a2,
     0x82e4_96ed_a456_abc9,
-    0xf0d6_9427_d4a0_d06e,
+    0xe778_c8a4_bd4d_7c7c,
     0x0e0b_0b9c_222c_2102,
-    0x2e6a_500a_f990_3179,
+    0xd30c_6d77_9983_3e9b,
     0x6ca2_b395_a5f3_feaf,
-    0x6b3f_40fb_0cb3_14ef,
+    0xcff2_fe3e_9797_8430,
     0xa153_162b_c33d_5c08,
-    0x0ccd_d414_e544_d8a4,
+    0xbfb9_2eb2_899e_c96a,
     0x4cec_3734_0f41_c078,
-    0x03b0_82eb_bb8b_b0b8,
+    0x2d35_1dad_f5fe_e544,
     0xda3c_1120_fbc1_b21d,
-    0x01bd_b12b_e7d6_a1b3,
+    0x5423_67c7_aab8_f599,
     0xedc1_a31a_91d4_eec2,
-    0xdef2_f121_ec40_6dea,
+    0xc956_e5cd_6e1c_497d,
     0x8be7_3276_042c_dac6,
     0x95ed_cae9_ee7c_b5ec,
     0xd9db_f5fd_4d01_fd31,
-    0x9de9_3e7f_c4cd_5bc5,
-    0x3cb4_2c6e_7ec8_cf11,
-    0x6ad6_ef09_ff10_e044,
+    0xfd09_0f16_5831_61e0,
+    0x0825_335b_3a2f_4124,
+    0xed5e_69cd_3d90_e9a4,
     0x3ff5_2581_1161_dc79,
     0xacf9_9828_37e1_54c9,
     0xa46a_9c41_1450_fa25,
-    0x7c1b_5274_e4bd_0f3b,
+    0x24f8_ce20_e693_cadd,
 ];
 
 /// Runs every kernel but `rope_append`, whose sine is the platform's, on fixed data.
@@ -86,15 +86,15 @@ pub fn hashes() -> Vec<(String, u64)> {
     let mut scratch = Scratch::default();
     for block_type in BlockType::ALL {
         let mut noise = Noise::new(7);
-        // Seven rows meet the paths of four, two and one; 288 columns end within a strip of every kind.
+        // Fifteen rows meet the paths of eight, four, two and one; 288 columns end within a strip of every kind.
         let n_cols = if block_type.block_len() == 256 {
             512
         } else {
             288
         };
         let weights = noise.weights(block_type, 19, n_cols);
-        let (x, bias) = (noise.units(7 * n_cols), noise.units(19));
-        let mut y = vec![0.0; 7 * 19];
+        let (x, bias) = (noise.units(15 * n_cols), noise.units(19));
+        let mut y = vec![0.0; 15 * 19];
         linear(
             &x,
             &weights.layout,

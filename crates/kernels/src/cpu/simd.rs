@@ -24,7 +24,34 @@ impl F32x4 {
         (a + b) + (c + d)
     }
 
-    /// The largest lane; NaN when a lane is NaN.
+    /// What [`F32x4::round`] adds: between 2^23 and 2^24 the singles are the whole numbers.
+    const ROUND: f32 = 12_582_912.0;
+
+    /// Lanes rounded to the nearest whole number, ties to even, and that number as integers. Lanes are smaller than 2^22 in size, or the
+    /// results mean nothing.
+    #[inline(always)]
+    pub(crate) fn round(self) -> (Self, I32x4) {
+        let round = Self::splat(Self::ROUND);
+        let shifted = self + round;
+        (shifted - round, shifted.to_bits() - round.to_bits())
+    }
+
+    /// [`F32x4::sum`] of each vector.
+    #[inline(always)]
+    pub(crate) fn sum_each<const N: usize>(vectors: [Self; N]) -> [f32; N] {
+        let mut sums = [0.0; N];
+        let (fours, rest) = vectors.as_chunks::<4>();
+        let (sums_of_fours, sums_of_rest) = sums.as_chunks_mut::<4>();
+        for (sums, vectors) in sums_of_fours.iter_mut().zip(fours) {
+            Self::sums(*vectors).store(sums);
+        }
+        for (sum, vector) in sums_of_rest.iter_mut().zip(rest) {
+            *sum = vector.sum();
+        }
+        sums
+    }
+
+    /// The largest lane. Where lanes are NaN, any.
     #[inline(always)]
     pub(crate) fn max_lane(self) -> f32 {
         let [a, b, c, d] = self.to_array();

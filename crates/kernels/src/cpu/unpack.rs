@@ -1,4 +1,6 @@
-//! Quanta out of their bit planes: a block of 32 at a time, widened to 16 bits, in the order of the columns.
+//! Quanta out of their bit planes: a block of 32 at a time, widened to 16 bits.
+//!
+//! Of each sixteen columns the even ones come first, then the odd ones: so bytes are widened by a mask and a shift in place.
 
 use super::simd::{Bytes, I16x8};
 
@@ -13,7 +15,7 @@ pub(super) trait Planes {
     /// Whether quanta carry their own sign: then there is neither zero point nor minimum.
     const SIGNED: bool = false;
 
-    /// Quanta of one block. `high` starts with the high plane's words of that block.
+    /// Quanta of one block: even and odd columns of its first half, then of its second. `high` starts with the high plane's words of that block.
     fn unpack(low: &Self::Low, high: &[u32]) -> [I16x8; 4];
 }
 
@@ -59,7 +61,13 @@ impl Planes for Bits4 {
 
     #[inline(always)]
     fn unpack(low: &[u32; 4], _: &[u32]) -> [I16x8; 4] {
-        widen(nibbles(low))
+        let (pairs, mask) = (I16x8::load_words(low), I16x8::splat(0x0f));
+        [
+            pairs & mask,
+            pairs.shr::<8>() & mask,
+            pairs.shr::<4>() & mask,
+            pairs.shr::<12>(),
+        ]
     }
 }
 
@@ -94,7 +102,7 @@ impl Planes for Bits8 {
     #[inline(always)]
     fn unpack(low: &[u32; 8], _: &[u32]) -> [I16x8; 4] {
         let [[a, b], [c, d]] = [0, 4]
-            .map(|w| Bytes::load(&[low[w], low[w + 1], low[w + 2], low[w + 3]]).widen_signed());
+            .map(|w| Bytes::load(&[low[w], low[w + 1], low[w + 2], low[w + 3]]).split_signed());
         [a, b, c, d]
     }
 }
@@ -147,7 +155,7 @@ fn join(low: [Bytes; 2], high: [Bytes; 2]) -> [Bytes; 2] {
 
 #[inline(always)]
 fn widen([first, second]: [Bytes; 2]) -> [I16x8; 4] {
-    let [a, b] = first.widen_unsigned();
-    let [c, d] = second.widen_unsigned();
+    let [a, b] = first.split_unsigned();
+    let [c, d] = second.split_unsigned();
     [a, b, c, d]
 }

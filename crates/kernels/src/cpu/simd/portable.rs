@@ -62,10 +62,16 @@ impl Bytes {
         Self(from_fn(|i| if i < 8 { self.0[i] } else { high.0[i - 8] }))
     }
 
-    /// Sixteen unsigned bytes as 16-bit lanes, in order.
+    /// Sixteen unsigned bytes as 16-bit lanes: the even ones, then the odd ones.
     #[inline(always)]
-    pub(crate) fn widen_unsigned(self) -> [I16x8; 2] {
-        [0, 8].map(|start| I16x8(from_fn(|i| i16::from(self.0[start + i]))))
+    pub(crate) fn split_unsigned(self) -> [I16x8; 2] {
+        [0, 1].map(|odd| I16x8(from_fn(|i| i16::from(self.0[2 * i + odd]))))
+    }
+
+    /// Sixteen two's-complement bytes as 16-bit lanes: the even ones, then the odd ones.
+    #[inline(always)]
+    pub(crate) fn split_signed(self) -> [I16x8; 2] {
+        [0, 1].map(|odd| I16x8(from_fn(|i| i16::from(self.0[2 * i + odd] as i8))))
     }
 
     /// Sixteen two's-complement bytes as 16-bit lanes, in order.
@@ -95,6 +101,12 @@ impl I16x8 {
         Self(*lanes)
     }
 
+    /// The halves of four words, low half first.
+    #[inline(always)]
+    pub(crate) fn load_words(words: &[u32; 4]) -> Self {
+        Self(from_fn(|i| (words[i / 2] >> (16 * (i % 2))) as i16))
+    }
+
     /// The same value in all lanes.
     #[inline(always)]
     pub(crate) fn splat(value: i16) -> Self {
@@ -114,6 +126,43 @@ impl I16x8 {
             let product = |lane: usize| i32::from(self.0[lane]) * i32::from(other.0[lane]);
             product(2 * i) + product(2 * i + 1)
         }))
+    }
+
+    /// The even lanes of `self`, then those of `next`; and so the odd ones.
+    #[inline(always)]
+    pub(crate) fn split(self, next: Self) -> [Self; 2] {
+        [0, 1].map(|odd| {
+            Self(from_fn(|i| match 2 * i + odd {
+                lane @ 0..8 => self.0[lane],
+                lane => next.0[lane - 8],
+            }))
+        })
+    }
+
+    /// The lanes of `self` and `odd` in turns: what [`I16x8::split`] took apart.
+    #[inline(always)]
+    pub(crate) fn zip(self, odd: Self) -> [Self; 2] {
+        [0, 4].map(|start| Self(from_fn(|i| [self, odd][i % 2].0[start + i / 2])))
+    }
+
+    /// Lanes shifted right, zeros coming in.
+    #[inline(always)]
+    pub(crate) fn shr<const N: u32>(self) -> Self {
+        Self(self.0.map(|lane| (lane as u16 >> N) as i16))
+    }
+
+    /// The smaller of each pair of lanes, read as unsigned.
+    #[inline(always)]
+    pub(crate) fn min_unsigned(self, other: Self) -> Self {
+        Self(from_fn(|i| {
+            (self.0[i] as u16).min(other.0[i] as u16) as i16
+        }))
+    }
+
+    /// Whether no lane is zero.
+    #[inline(always)]
+    pub(crate) fn are_all_nonzero(self) -> bool {
+        !self.0.contains(&0)
     }
 
     /// Eight signed lanes as 32-bit lanes, in order.
@@ -162,10 +211,22 @@ impl I32x4 {
         Self(self.0.map(|lane| (lane as u32 >> N) as i32))
     }
 
+    /// All lanes shifted right, the sign coming in.
+    #[inline(always)]
+    pub(crate) fn shr_signed<const N: u32>(self) -> Self {
+        Self(self.0.map(|lane| lane >> N))
+    }
+
     /// All bits set in lanes where `self < other`, signed.
     #[inline(always)]
     pub(crate) fn less_than(self, other: Self) -> Self {
         Self(from_fn(|i| if self.0[i] < other.0[i] { -1 } else { 0 }))
+    }
+
+    /// The larger of each pair of lanes.
+    #[inline(always)]
+    pub(crate) fn max(self, other: Self) -> Self {
+        Self(from_fn(|i| self.0[i].max(other.0[i])))
     }
 
     /// Lanes converted to the nearest f32, ties to even.
@@ -221,28 +282,22 @@ impl F32x4 {
         Self(self.0.map(f32::abs))
     }
 
-    /// The larger of each pair of lanes; NaN when either is NaN.
+    /// The larger of each pair of lanes; that of `self` when either is NaN.
     #[inline(always)]
     pub(crate) fn max(self, other: Self) -> Self {
-        self.choose(other, |a, b| a > b)
-    }
-
-    /// The smaller of each pair of lanes; NaN when either is NaN.
-    #[inline(always)]
-    pub(crate) fn min(self, other: Self) -> Self {
         self.choose(other, |a, b| a < b)
     }
 
-    /// Lanes rounded to the nearest whole number, ties to even.
+    /// The smaller of each pair of lanes; that of `self` when either is NaN.
     #[inline(always)]
-    pub(crate) fn round(self) -> Self {
-        Self(self.0.map(f32::round_ties_even))
+    pub(crate) fn min(self, other: Self) -> Self {
+        self.choose(other, |a, b| b < a)
     }
 
-    /// Lanes cut to i32: saturating, NaN as 0.
+    /// The same bits read as signed lanes.
     #[inline(always)]
-    pub(crate) fn to_i32(self) -> I32x4 {
-        I32x4(self.0.map(|lane| lane as i32))
+    pub(crate) fn to_bits(self) -> I32x4 {
+        I32x4(self.0.map(|lane| lane.to_bits() as i32))
     }
 
     /// Bits of `self` kept where `mask` has them set.
@@ -261,6 +316,12 @@ impl F32x4 {
         }))
     }
 
+    /// The lanes of `self` and `odd` in turns.
+    #[inline(always)]
+    pub(crate) fn zip(self, odd: Self) -> [Self; 2] {
+        [0, 2].map(|start| Self(from_fn(|i| [self, odd][i % 2].0[start + i / 2])))
+    }
+
     /// Lane `i` is [`F32x4::sum`] of vector `i`.
     #[inline(always)]
     pub(crate) fn sums(vectors: [Self; 4]) -> Self {
@@ -274,10 +335,10 @@ impl F32x4 {
     }
 
     #[inline(always)]
-    fn choose(self, other: Self, keep: impl Fn(f32, f32) -> bool) -> Self {
+    fn choose(self, other: Self, is_other: impl Fn(f32, f32) -> bool) -> Self {
         Self(from_fn(|i| {
-            let (a, b) = (self.0[i], other.0[i]);
-            if a.is_nan() || keep(a, b) { a } else { b }
+            let (own, other) = (self.0[i], other.0[i]);
+            if is_other(own, other) { other } else { own }
         }))
     }
 }
@@ -296,8 +357,11 @@ macro_rules! lanewise {
 
 lanewise!(Bytes, BitAnd, bitand, |a, b| a & b);
 lanewise!(Bytes, BitOr, bitor, |a, b| a | b);
+lanewise!(I16x8, Add, add, i16::wrapping_add);
+lanewise!(I16x8, BitAnd, bitand, |a, b| a & b);
 lanewise!(I16x8, Sub, sub, i16::wrapping_sub);
 lanewise!(I32x4, Add, add, i32::wrapping_add);
+lanewise!(I32x4, Sub, sub, i32::wrapping_sub);
 lanewise!(I32x4, BitAnd, bitand, |a, b| a & b);
 lanewise!(I32x4, BitOr, bitor, |a, b| a | b);
 lanewise!(F32x4, Add, add, |a, b| a + b);

@@ -91,12 +91,21 @@ impl Bytes {
         Self(wasm::i64x2_shuffle::<0, 2>(self.0, high.0))
     }
 
-    /// Sixteen unsigned bytes as 16-bit lanes, in order.
+    /// Sixteen unsigned bytes as 16-bit lanes: the even ones, then the odd ones.
     #[inline(always)]
-    pub(crate) fn widen_unsigned(self) -> [I16x8; 2] {
+    pub(crate) fn split_unsigned(self) -> [I16x8; 2] {
         [
-            I16x8(wasm::u16x8_extend_low_u8x16(self.0)),
-            I16x8(wasm::u16x8_extend_high_u8x16(self.0)),
+            I16x8(wasm::v128_and(self.0, wasm::u16x8_splat(0xff))),
+            I16x8(wasm::u16x8_shr(self.0, 8)),
+        ]
+    }
+
+    /// Sixteen two's-complement bytes as 16-bit lanes: the even ones, then the odd ones.
+    #[inline(always)]
+    pub(crate) fn split_signed(self) -> [I16x8; 2] {
+        [
+            I16x8(wasm::i16x8_shr(wasm::i16x8_shl(self.0, 8), 8)),
+            I16x8(wasm::i16x8_shr(self.0, 8)),
         ]
     }
 
@@ -117,6 +126,12 @@ impl I16x8 {
         Self(load(lanes))
     }
 
+    /// The halves of four words, low half first.
+    #[inline(always)]
+    pub(crate) fn load_words(words: &[u32; 4]) -> Self {
+        Self(load(words))
+    }
+
     /// The same value in all lanes.
     #[inline(always)]
     pub(crate) fn splat(value: i16) -> Self {
@@ -133,6 +148,50 @@ impl I16x8 {
     #[inline(always)]
     pub(crate) fn dot(self, other: Self) -> I32x4 {
         I32x4(wasm::i32x4_dot_i16x8(self.0, other.0))
+    }
+
+    /// The even lanes of `self`, then those of `next`; and so the odd ones.
+    #[inline(always)]
+    pub(crate) fn split(self, next: Self) -> [Self; 2] {
+        [
+            Self(wasm::i16x8_shuffle::<0, 2, 4, 6, 8, 10, 12, 14>(
+                self.0, next.0,
+            )),
+            Self(wasm::i16x8_shuffle::<1, 3, 5, 7, 9, 11, 13, 15>(
+                self.0, next.0,
+            )),
+        ]
+    }
+
+    /// The lanes of `self` and `odd` in turns: what [`I16x8::split`] took apart.
+    #[inline(always)]
+    pub(crate) fn zip(self, odd: Self) -> [Self; 2] {
+        [
+            Self(wasm::i16x8_shuffle::<0, 8, 1, 9, 2, 10, 3, 11>(
+                self.0, odd.0,
+            )),
+            Self(wasm::i16x8_shuffle::<4, 12, 5, 13, 6, 14, 7, 15>(
+                self.0, odd.0,
+            )),
+        ]
+    }
+
+    /// Lanes shifted right, zeros coming in.
+    #[inline(always)]
+    pub(crate) fn shr<const N: u32>(self) -> Self {
+        Self(wasm::u16x8_shr(self.0, N))
+    }
+
+    /// The smaller of each pair of lanes, read as unsigned.
+    #[inline(always)]
+    pub(crate) fn min_unsigned(self, other: Self) -> Self {
+        Self(wasm::u16x8_min(self.0, other.0))
+    }
+
+    /// Whether no lane is zero.
+    #[inline(always)]
+    pub(crate) fn are_all_nonzero(self) -> bool {
+        wasm::i16x8_all_true(self.0)
     }
 
     /// Eight signed lanes as 32-bit lanes, in order.
@@ -180,10 +239,22 @@ impl I32x4 {
         Self(wasm::u32x4_shr(self.0, N))
     }
 
+    /// All lanes shifted right, the sign coming in.
+    #[inline(always)]
+    pub(crate) fn shr_signed<const N: u32>(self) -> Self {
+        Self(wasm::i32x4_shr(self.0, N))
+    }
+
     /// All bits set in lanes where `self < other`, signed.
     #[inline(always)]
     pub(crate) fn less_than(self, other: Self) -> Self {
         Self(wasm::i32x4_lt(self.0, other.0))
+    }
+
+    /// The larger of each pair of lanes.
+    #[inline(always)]
+    pub(crate) fn max(self, other: Self) -> Self {
+        Self(wasm::i32x4_max(self.0, other.0))
     }
 
     /// Lanes converted to the nearest f32, ties to even.
@@ -241,28 +312,22 @@ impl F32x4 {
         Self(wasm::f32x4_abs(self.0))
     }
 
-    /// The larger of each pair of lanes; NaN when either is NaN.
+    /// The larger of each pair of lanes; that of `self` when either is NaN.
     #[inline(always)]
     pub(crate) fn max(self, other: Self) -> Self {
-        Self(wasm::f32x4_max(self.0, other.0))
+        Self(wasm::f32x4_pmax(self.0, other.0))
     }
 
-    /// The smaller of each pair of lanes; NaN when either is NaN.
+    /// The smaller of each pair of lanes; that of `self` when either is NaN.
     #[inline(always)]
     pub(crate) fn min(self, other: Self) -> Self {
-        Self(wasm::f32x4_min(self.0, other.0))
+        Self(wasm::f32x4_pmin(self.0, other.0))
     }
 
-    /// Lanes rounded to the nearest whole number, ties to even.
+    /// The same bits read as signed lanes.
     #[inline(always)]
-    pub(crate) fn round(self) -> Self {
-        Self(wasm::f32x4_nearest(self.0))
-    }
-
-    /// Lanes cut to i32: saturating, NaN as 0.
-    #[inline(always)]
-    pub(crate) fn to_i32(self) -> I32x4 {
-        I32x4(wasm::i32x4_trunc_sat_f32x4(self.0))
+    pub(crate) fn to_bits(self) -> I32x4 {
+        I32x4(self.0)
     }
 
     /// Bits of `self` kept where `mask` has them set.
@@ -275,6 +340,15 @@ impl F32x4 {
     #[inline(always)]
     pub(crate) fn or_bits(self, other: I32x4) -> Self {
         Self(wasm::v128_or(self.0, other.0))
+    }
+
+    /// The lanes of `self` and `odd` in turns.
+    #[inline(always)]
+    pub(crate) fn zip(self, odd: Self) -> [Self; 2] {
+        [
+            Self(wasm::i32x4_shuffle::<0, 4, 1, 5>(self.0, odd.0)),
+            Self(wasm::i32x4_shuffle::<2, 6, 3, 7>(self.0, odd.0)),
+        ]
     }
 
     /// Lane `i` is [`F32x4::sum`] of vector `i`.
@@ -322,8 +396,11 @@ macro_rules! lanewise {
 
 lanewise!(Bytes, BitAnd, bitand, v128_and);
 lanewise!(Bytes, BitOr, bitor, v128_or);
+lanewise!(I16x8, Add, add, i16x8_add);
+lanewise!(I16x8, BitAnd, bitand, v128_and);
 lanewise!(I16x8, Sub, sub, i16x8_sub);
 lanewise!(I32x4, Add, add, i32x4_add);
+lanewise!(I32x4, Sub, sub, i32x4_sub);
 lanewise!(I32x4, BitAnd, bitand, v128_and);
 lanewise!(I32x4, BitOr, bitor, v128_or);
 lanewise!(F32x4, Add, add, f32x4_add);
