@@ -119,6 +119,15 @@ impl PackedFormat {
         }
     }
 
+    /// Values under one scale: 16 or 32. Float formats have none.
+    pub const fn scale_group(self) -> usize {
+        match self.scale_kind() {
+            ScaleKind::Super => 16,
+            ScaleKind::SuperMin { group } => group,
+            ScaleKind::None | ScaleKind::Single | ScaleKind::SingleMin => BLOCK,
+        }
+    }
+
     /// How scales and minima are stored.
     pub const fn scale_kind(self) -> ScaleKind {
         match self.block_type {

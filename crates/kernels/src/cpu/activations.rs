@@ -1,14 +1,11 @@
 //! Activations rounded to 16 bits, in the form that products with quantised weights read.
 
-use std::array::from_fn;
 use std::ops::Range;
 
 use super::simd::{F32x4, I16x8, I32x4};
 
 /// Values under one scale.
 pub(super) const BLOCK: usize = 32;
-/// Values under one sum, at the finest.
-const GROUP: usize = 16;
 /// The largest quantum. With weights of at most 8 bits, 32 products of such size add up in 32 bits.
 pub(super) const MAX_QUANTUM: i16 = i16::MAX;
 /// Below this a block counts as zero, so that `MAX_QUANTUM / max` stays finite.
@@ -19,32 +16,27 @@ const SMALLEST_MAX: f32 = 1e-30;
 #[repr(align(64))]
 pub(super) struct Quanta(pub(super) [[i16; 8]; 4]);
 
-/// The most rows of activations that one weight row meets in a pass: with more, sums and quanta would not fit the registers.
-const MAX_GROUP: usize = 8;
-
-/// Cuts `n_rows` rows into those that products take together: as many as go, always a power of two.
+/// Cuts `n_rows` rows into those that products take together: eight, then four, then one. With more than eight, sums and quanta would not
+/// fit the registers.
 pub(super) fn row_groups(n_rows: usize) -> impl Iterator<Item = Range<usize>> {
-    let mut rest = 0..n_rows;
+    let mut start = 0;
     std::iter::from_fn(move || {
-        let n_rows = rest.len().min(MAX_GROUP).checked_ilog2()?;
-        let group = rest.start..rest.start + (1 << n_rows);
-        rest.start = group.end;
-        Some(group)
+        let n_rows = [8, 4, 1].into_iter().find(|n| *n <= n_rows - start)?;
+        start += n_rows;
+        Some(start - n_rows..start)
     })
 }
 
 /// Rows of activations rounded to 16 bits. Keeps its memory from use to use.
+///
+/// All lies group by group of [`row_groups`]; in such a group along the columns, its rows side by side.
 #[derive(Debug, Default)]
 pub(super) struct QuantizedRows {
     blocks_per_row: usize,
-    /// Group by group of [`row_groups`]; in a group block by block, its rows side by side.
+    groups_per_row: usize,
     quanta: Vec<Quanta>,
-    /// In the same order.
     scales: Vec<f32>,
-    /// Row by row.
-    block_sums: Vec<f32>,
-    /// Row by row.
-    group_sums: Vec<f32>,
+    sums: Vec<f32>,
 }
 
 /// Some rounded rows, which products take together.
@@ -52,59 +44,69 @@ pub(super) struct QuantizedRows {
 pub(super) struct QuantizedGroup<'a, const R: usize> {
     /// Block by block.
     pub(super) quanta: &'a [[Quanta; R]],
-    /// The scale of each block: `max|x| / MAX_QUANTUM`.
+    /// The scale of the block that a group of columns is in: `max|x| / MAX_QUANTUM`.
     pub(super) scales: &'a [[f32; R]],
-    /// Row by row, `scale * sum of quanta` of each block: what a minimum or a zero point per block of 32 multiplies.
-    pub(super) block_sums: [&'a [f32]; R],
-    /// The same for each half block: for formats with groups of 16.
-    pub(super) group_sums: [&'a [f32]; R],
+    /// `scale * sum of quanta` of each group of columns: what a minimum or a zero point multiplies.
+    pub(super) sums: &'a [[f32; R]],
 }
 
 impl QuantizedRows {
-    /// Rounds `x`, `[rows, n_cols]`, in place of what was held. `n_cols` is a positive multiple of 32 that divides `x.len()`.
-    pub(super) fn quantize(&mut self, x: &[f32], n_cols: usize) {
-        let n_blocks = x.len() / BLOCK;
+    /// Rounds `x`, `[rows, n_cols]`, in place of what was held, for weights of which `group` columns have one scale: 16 or 32. `n_cols` is
+    /// a positive multiple of 32 that divides `x.len()`.
+    pub(super) fn quantize(&mut self, x: &[f32], n_cols: usize, group: usize) {
         self.blocks_per_row = n_cols / BLOCK;
-        self.quanta.resize(n_blocks, Quanta([[0; 8]; 4]));
-        self.scales.resize(n_blocks, 0.0);
-        self.block_sums.resize(n_blocks, 0.0);
-        self.group_sums.resize(n_blocks * BLOCK / GROUP, 0.0);
+        self.groups_per_row = n_cols / group;
+        self.quanta.resize(x.len() / BLOCK, Quanta([[0; 8]; 4]));
+        self.scales.resize(x.len() / group, 0.0);
+        self.sums.resize(x.len() / group, 0.0);
         let (blocks, _) = x.as_chunks::<4>().0.as_chunks::<8>();
-        for group in row_groups(x.len() / n_cols) {
-            for row in group.clone() {
-                let start = row * self.blocks_per_row;
-                let place = group.start * self.blocks_per_row + row - group.start;
-                for b in 0..self.blocks_per_row {
-                    self.quantize_block(&blocks[start + b], start + b, place + b * group.len());
+        for rows in row_groups(x.len() / n_cols) {
+            for (r, row) in rows.clone().enumerate() {
+                let blocks = &blocks[row * self.blocks_per_row..][..self.blocks_per_row];
+                for (b, x) in blocks.iter().enumerate() {
+                    let place = rows.start * self.blocks_per_row + b * rows.len() + r;
+                    let (scale, halves) = quantize_block(x, &mut self.quanta[place]);
+                    let per_block = BLOCK / group;
+                    for (g, halves) in halves.chunks(2 / per_block).enumerate() {
+                        let place =
+                            rows.start * self.groups_per_row + (b * per_block + g) * rows.len() + r;
+                        self.scales[place] = scale;
+                        self.sums[place] = scale * halves.iter().sum::<i32>() as f32;
+                    }
                 }
             }
         }
     }
 
-    /// Rounds block `b` of all, whose quanta go to `place`.
-    #[inline(always)]
-    fn quantize_block(&mut self, x: &[[f32; 4]; 8], b: usize, place: usize) {
-        let (scale, [first, second]) = quantize_block(x, &mut self.quanta[place].0);
-        self.scales[place] = scale;
-        self.block_sums[b] = scale * (first + second) as f32;
-        self.group_sums.as_chunks_mut::<2>().0[b] = [scale * first as f32, scale * second as f32];
-    }
-
     /// A group of [`row_groups`], by its first row.
     #[inline(always)]
     pub(super) fn group<const R: usize>(&self, first: usize) -> QuantizedGroup<'_, R> {
-        let (n, groups) = (self.blocks_per_row, self.blocks_per_row * BLOCK / GROUP);
+        let of_groups = first * self.groups_per_row..(first + R) * self.groups_per_row;
         QuantizedGroup {
-            quanta: self.quanta[first * n..][..R * n].as_chunks().0,
-            scales: self.scales[first * n..][..R * n].as_chunks().0,
-            block_sums: from_fn(|r| &self.block_sums[(first + r) * n..][..n]),
-            group_sums: from_fn(|r| &self.group_sums[(first + r) * groups..][..groups]),
+            quanta: self.quanta[first * self.blocks_per_row..][..R * self.blocks_per_row]
+                .as_chunks()
+                .0,
+            scales: self.scales[of_groups.clone()].as_chunks().0,
+            sums: self.sums[of_groups].as_chunks().0,
         }
     }
 }
 
+impl<const R: usize> QuantizedGroup<'_, R> {
+    /// The scales and sums of each block's groups of columns.
+    #[inline(always)]
+    pub(super) fn groups(
+        &self,
+        per_block: usize,
+    ) -> impl Iterator<Item = (&[[f32; R]], &[[f32; R]])> {
+        self.scales
+            .chunks_exact(per_block)
+            .zip(self.sums.chunks_exact(per_block))
+    }
+}
+
 /// Returns the block's scale and the sums of quanta of its two halves.
-fn quantize_block(x: &[[f32; 4]; 8], quanta: &mut [[i16; 8]; 4]) -> (f32, [i32; 2]) {
+fn quantize_block(x: &[[f32; 4]; 8], Quanta(quanta): &mut Quanta) -> (f32, [i32; 2]) {
     let x = x.each_ref().map(F32x4::load);
     // The bits of positive floats are in their order, NaN last.
     let largest = x
@@ -149,9 +151,11 @@ mod tests {
         let x: Vec<f32> = (0..96)
             .map(|i| (i as f32 * 0.37).sin() * (1.0 + i as f32))
             .collect();
+        let mut halves = QuantizedRows::default();
+        halves.quantize(&x, 96, 16);
         let mut rows = QuantizedRows::default();
-        rows.quantize(&x, 96);
-        let row = rows.group::<1>(0);
+        rows.quantize(&x, 96, 32);
+        let (row, halves) = (rows.group::<1>(0), halves.group::<1>(0));
         for (b, x) in x.as_chunks::<BLOCK>().0.iter().enumerate() {
             let ([quanta], [scale]) = (&row.quanta[b], row.scales[b]);
             let quanta = quanta.0.as_flattened();
@@ -164,11 +168,13 @@ mod tests {
             }
             let sum =
                 |quanta: &[i16]| scale * quanta.iter().map(|&q| i32::from(q)).sum::<i32>() as f32;
+            assert_eq!(row.sums[b], [sum(quanta)]);
+            assert_eq!(halves.quanta[b], row.quanta[b]);
+            assert_eq!(halves.scales[2 * b..][..2], [[scale]; 2]);
             assert_eq!(
-                row.group_sums[0][2 * b..][..2],
-                [sum(&quanta[..16]), sum(&quanta[16..])]
+                halves.sums[2 * b..][..2],
+                [[sum(&quanta[..16])], [sum(&quanta[16..])]]
             );
-            assert_eq!(row.block_sums[0][b], sum(quanta));
         }
     }
 
@@ -178,12 +184,13 @@ mod tests {
             (0.0, false),
             (1e-38, false),
             (f32::INFINITY, true),
+            (f32::NEG_INFINITY, true),
             (f32::NAN, true),
         ] {
             let mut x = [0.0; BLOCK];
             x[17] = value;
             let mut rows = QuantizedRows::default();
-            rows.quantize(&x, BLOCK);
+            rows.quantize(&x, BLOCK, 32);
             let row = rows.group::<1>(0);
             assert_eq!(
                 row.scales[0][0].is_nan(),
@@ -200,33 +207,36 @@ mod tests {
 
     #[test]
     fn rows_are_rounded_apart() {
-        let values: Vec<f32> = (1..=15).map(|row| (-2.0f32).powi(row)).collect();
+        let values: Vec<f32> = (1..=14).map(|row| (-2.0f32).powi(row)).collect();
         let x: Vec<f32> = values.iter().flat_map(|&value| [value; 64]).collect();
         let mut rows = QuantizedRows::default();
-        rows.quantize(&x, 64);
-        check_group(rows.group::<8>(0), &values[..8]);
-        check_group(rows.group::<4>(8), &values[8..12]);
-        check_group(rows.group::<2>(12), &values[12..14]);
-        check_group(rows.group::<1>(14), &values[14..]);
+        for group in [16, 32] {
+            rows.quantize(&x, 64, group);
+            check_group(rows.group::<8>(0), group, &values[..8]);
+            check_group(rows.group::<4>(8), group, &values[8..12]);
+            check_group(rows.group::<1>(12), group, &values[12..13]);
+            check_group(rows.group::<1>(13), group, &values[13..]);
+        }
     }
 
-    fn check_group<const R: usize>(group: QuantizedGroup<'_, R>, values: &[f32]) {
+    fn check_group<const R: usize>(rows: QuantizedGroup<'_, R>, group: usize, values: &[f32]) {
+        assert_eq!((rows.quanta.len(), rows.scales.len()), (2, 64 / group));
         for (r, value) in values.iter().enumerate() {
-            for b in 0..2 {
-                assert_eq!(group.scales[b][r], value.abs() / f32::from(MAX_QUANTUM));
-                let quantum = MAX_QUANTUM * value.signum() as i16;
-                assert_eq!(group.quanta[b][r], Quanta([[quantum; 8]; 4]));
+            let (largest, sign) = (f32::from(MAX_QUANTUM), value.signum());
+            for quanta in rows.quanta {
+                assert_eq!(quanta[r], Quanta([[MAX_QUANTUM * sign as i16; 8]; 4]));
             }
-            let sum = group.scales[0][r] * 32.0 * f32::from(MAX_QUANTUM) * value.signum();
-            assert_eq!(group.block_sums[r], [sum; 2]);
-            assert_eq!(group.group_sums[r], [sum / 2.0; 4]);
+            for (scales, sums) in rows.scales.iter().zip(rows.sums) {
+                assert_eq!(scales[r], value.abs() / largest);
+                assert_eq!(sums[r], scales[r] * (group as f32 * largest * sign));
+            }
         }
     }
 
     #[test]
     fn groups_are_as_large_as_they_can_be() {
-        let groups: Vec<_> = row_groups(23).collect();
-        assert_eq!(groups, [0..8, 8..16, 16..20, 20..22, 22..23]);
+        let groups: Vec<_> = row_groups(22).collect();
+        assert_eq!(groups, [0..8, 8..16, 16..20, 20..21, 21..22]);
         assert_eq!(row_groups(0).count(), 0);
     }
 }

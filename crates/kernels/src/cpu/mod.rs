@@ -37,6 +37,7 @@ mod linear;
 mod norm;
 mod packed_rows;
 pub mod pool;
+mod quantized;
 mod rope;
 mod scales;
 pub mod selftest;

@@ -229,6 +229,12 @@ impl I32x4 {
         Self(from_fn(|i| self.0[i].max(other.0[i])))
     }
 
+    /// Lane `i` is the sum of the lanes of vector `i`.
+    #[inline(always)]
+    pub(crate) fn sums(vectors: [Self; 4]) -> Self {
+        Self(vectors.map(|vector| vector.0.into_iter().fold(0, i32::wrapping_add)))
+    }
+
     /// Lanes converted to the nearest f32, ties to even.
     #[inline(always)]
     pub(crate) fn to_f32(self) -> F32x4 {

@@ -257,6 +257,18 @@ impl I32x4 {
         Self(wasm::i32x4_max(self.0, other.0))
     }
 
+    /// Lane `i` is the sum of the lanes of vector `i`.
+    #[inline(always)]
+    pub(crate) fn sums([a, b, c, d]: [Self; 4]) -> Self {
+        let halves = |a: Self, b: Self| {
+            let low = Self(wasm::i32x4_shuffle::<0, 4, 1, 5>(a.0, b.0));
+            low + Self(wasm::i32x4_shuffle::<2, 6, 3, 7>(a.0, b.0))
+        };
+        let (first, second) = (halves(a, b), halves(c, d));
+        let even = Self(wasm::i64x2_shuffle::<0, 2>(first.0, second.0));
+        even + Self(wasm::i64x2_shuffle::<1, 3>(first.0, second.0))
+    }
+
     /// Lanes converted to the nearest f32, ties to even.
     #[inline(always)]
     pub(crate) fn to_f32(self) -> F32x4 {
