@@ -163,6 +163,7 @@ impl LanguageOps for Flex {
             head_dim,
             block_tokens,
             scale,
+            n_chunks: _,
         } = params;
         let config = AttentionConfig {
             n_heads,

@@ -46,4 +46,4 @@ pub use ops::{
 pub use profile::Profile;
 pub use readback::read;
 pub use recording::Recording;
-pub use step::{Step, StepBuffer, StepRow};
+pub use step::{Step, StepBuffer, StepRow, n_chunks};

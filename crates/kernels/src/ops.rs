@@ -117,6 +117,8 @@ pub struct AttentionParams {
     pub block_tokens: usize,
     /// Factor on scores, usually `1 / sqrt(head_dim)`.
     pub scale: f32,
+    /// Chunks that a GPU cuts contexts into, as [`n_chunks`](crate::n_chunks) gives for the step.
+    pub n_chunks: usize,
 }
 
 /// The operations that this crate adds to burn's backends. Callers use the functions on tensors of the same names.
@@ -473,6 +475,7 @@ pub fn attention(
         head_dim: layout.head_dim,
         block_tokens: layout.block_tokens,
         scale,
+        n_chunks: step.n_chunks,
     };
     Tensor::from_dispatch(Dispatch::paged_attention(
         q.into_dispatch(),

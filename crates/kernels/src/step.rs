@@ -21,6 +21,19 @@ pub struct StepRow {
 /// Words that a row takes in the step's data.
 pub(crate) const ROW_WORDS: usize = 4;
 
+/// Positions in a chunk of a context, at least: attention over more is shared by several workgroups.
+pub(crate) const CHUNK_POSITIONS: usize = 256;
+
+/// Most chunks of a context.
+pub(crate) const MAX_CHUNKS: usize = 32;
+
+/// Chunks into which the longest context of these rows is cut, up to the next power of two. A step that is recorded serves for steps of as many.
+pub fn n_chunks(rows: &[StepRow]) -> usize {
+    let longest = rows.iter().map(|row| row.position as usize + 1).max();
+    let n_chunks = longest.unwrap_or(1).div_ceil(CHUNK_POSITIONS);
+    n_chunks.next_power_of_two().min(MAX_CHUNKS)
+}
+
 /// The rows of one forward step on a device, with the block tables of their sequences.
 ///
 /// One buffer of `u32` words: `[token, position, slot, table]` per row, then all tables. It is the only input that changes its size
@@ -29,6 +42,7 @@ pub(crate) const ROW_WORDS: usize = 4;
 pub struct Step {
     pub(crate) data: Tensor<1, Int>,
     pub(crate) n_rows: usize,
+    pub(crate) n_chunks: usize,
 }
 
 impl Step {
@@ -43,11 +57,12 @@ impl Step {
         Self {
             data: words_tensor(step_words(rows, tables), Lifetime::Step, device),
             n_rows: rows.len(),
+            n_chunks: n_chunks(rows),
         }
     }
 
-    /// A step of `n_rows` rows and up to `n_table_words` words of tables on a GPU, to be filled again and again by [`StepBuffer::write`];
-    /// `None` where the device is no GPU.
+    /// A step of `n_rows` rows with up to [`n_chunks`] `n_chunks`, and up to `n_table_words` words of tables on a GPU, to be filled again and again
+    /// by [`StepBuffer::write`]; `None` where the device is no GPU.
     ///
     /// # Errors
     /// [`KernelError::BufferTooLarge`].
@@ -56,6 +71,7 @@ impl Step {
     /// `n_rows` is 0.
     pub fn reserve(
         n_rows: usize,
+        n_chunks: usize,
         n_table_words: usize,
         device: &Device,
     ) -> Result<Option<(Self, StepBuffer)>, KernelError> {
@@ -66,7 +82,17 @@ impl Step {
         Ok(buffers.and_then(|buffers| {
             let buffer = buffers.into_iter().next()?;
             let data = buffer.tensor();
-            Some((Self { data, n_rows }, StepBuffer { buffer, n_rows }))
+            let step = Self {
+                data,
+                n_rows,
+                n_chunks,
+            };
+            let buffer = StepBuffer {
+                buffer,
+                n_rows,
+                n_chunks,
+            };
+            Some((step, buffer))
         }))
     }
 
@@ -86,15 +112,17 @@ impl Step {
 pub struct StepBuffer {
     buffer: WordBuffer,
     n_rows: usize,
+    n_chunks: usize,
 }
 
 impl StepBuffer {
     /// Puts the rows and tables where kernels that are launched or replayed later find them. As [`Step::new`].
     ///
     /// # Panics
-    /// There are more or fewer rows than were reserved, or more words of tables.
+    /// There are more or fewer rows than were reserved, more chunks of a context, or more words of tables.
     pub fn write(&self, rows: &[StepRow], tables: &[u32]) {
         assert_eq!(rows.len(), self.n_rows, "rows of a reserved step");
+        assert!(n_chunks(rows) <= self.n_chunks, "chunks of a reserved step");
         self.buffer.write(0, &step_words(rows, tables));
     }
 }

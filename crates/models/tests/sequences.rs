@@ -39,6 +39,25 @@ fn chunked_prompts_equal_whole_ones() {
 }
 
 #[test]
+fn tokens_one_by_one_equal_prompts_where_a_context_is_cut() {
+    for on in On::BOTH {
+        let (mut model, ids) = subject(on);
+        let ids: Vec<u32> = ids.iter().copied().cycle().take(280).collect();
+        let (start, added) = ids.split_at(250);
+        let whole = model.open();
+        feed(&mut model, whole, start, LogitsFor::None);
+        let expected = feed(&mut model, whole, added, LogitsFor::All);
+        let grown = model.open();
+        feed(&mut model, grown, start, LogitsFor::None);
+        let actual: Vec<f32> = added
+            .iter()
+            .flat_map(|&token| feed(&mut model, grown, &[token], LogitsFor::Last))
+            .collect();
+        assert!(actual == expected, "on {on:?}");
+    }
+}
+
+#[test]
 fn logits_come_for_wanted_rows_in_feed_order() {
     for on in On::BOTH {
         let (mut model, ids) = subject(on);

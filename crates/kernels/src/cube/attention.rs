@@ -9,17 +9,25 @@
 //! Gimelshein, arXiv:1805.02867). Behind one barrier the lanes' results are brought to a common largest score and added up, each lane
 //! doing so for its share of the head's elements. With one lane, which needs no barrier, a workgroup takes several heads.
 //!
-//! The order of additions depends on the number of lanes alone. Nothing depends on the context length but loop bounds.
+//! A long context is cut into chunks, each a unit of work of its own, so that one token's heads keep a whole GPU busy: what a chunk gives, the
+//! largest score, the sum of weights and the weighted values, goes to memory, and a second dispatch brings a head's chunks together in
+//! their order. Where chunks begin depends on the row's own position ([`chunk_len`]), and a step whose rows have one chunk each skips all that.
+//!
+//! The order of additions depends on the number of lanes and the row's position alone. Nothing else depends on the context length but loop
+//! bounds and the number of chunks, a power of two.
 
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::{grid_index, lane_of, output, spread};
-use crate::step::ROW_WORDS;
+use super::{grid_index, lane_of, output, plain_grid, spread};
+use crate::step::{CHUNK_POSITIONS, MAX_CHUNKS, ROW_WORDS};
 use crate::{AttentionParams, Profile};
 
 /// Heads of a workgroup where each has one lane: the vector width of software adapters.
 const HEADS_OF_ONE_LANE: usize = 4;
+
+/// What the chunks of a launch may give, in bytes: a prompt of many rows over a long context takes several launches.
+const PARTIAL_BYTES: usize = 16 << 20;
 
 /// Below every score, and still far enough from the smallest f32 that differences stay finite: WGSL does not promise infinities.
 const NO_SCORE: f32 = -1.0e30;
@@ -32,12 +40,33 @@ struct AttentionSpec {
     head_dim: usize,
     block_tokens: usize,
     lanes: usize,
+    /// Whether contexts are cut into chunks.
+    is_split: bool,
 }
 
 impl AttentionSpec {
     /// Vectors of 4 in a head.
     fn vectors(&self) -> usize {
         self.head_dim / 4
+    }
+
+    /// Vectors of what a chunk gives: `[largest, total, 0, 0]`, then the head's sums.
+    fn partial_vectors(&self) -> usize {
+        self.vectors() + 1
+    }
+
+    /// Heads of rows that one launch has, so that what their chunks give fits [`PARTIAL_BYTES`].
+    fn units_per_launch(&self, n_units: usize, n_chunks: usize) -> usize {
+        if !self.is_split {
+            return n_units;
+        }
+        let bytes = n_chunks * self.partial_vectors() * 16;
+        (PARTIAL_BYTES / bytes).clamp(1, n_units)
+    }
+
+    /// Vectors before a head's sums, where the kernel writes them.
+    fn vectors_before(&self) -> usize {
+        usize::from(self.is_split)
     }
 
     /// Vectors of the query that an invocation keeps.
@@ -66,6 +95,7 @@ pub(super) fn launch(
         head_dim,
         block_tokens,
         scale,
+        n_chunks,
     } = params;
     let n_rows = q.meta.shape()[0];
     let y = output([n_rows, n_heads * head_dim], &q);
@@ -78,27 +108,63 @@ pub(super) fn launch(
         head_dim,
         block_tokens,
         lanes,
+        is_split: n_chunks > 1,
+    };
+    let n_units = n_rows * n_heads;
+    let per_launch = spec.units_per_launch(n_units, n_chunks);
+    let partial = if spec.is_split {
+        output([per_launch * n_chunks, spec.partial_vectors() * 4], &q)
+    } else {
+        y.clone()
     };
     let heads_per_cube = if lanes == 1 { HEADS_OF_ONE_LANE } else { 1 };
-    let n_units = n_rows * n_heads;
-    let (count_y, count_z) = spread(n_units.div_ceil(heads_per_cube));
-    // SAFETY: heads are guarded in the kernel, shapes were checked by the caller, and the caller of `Step::new` vouches for block tables.
-    unsafe {
-        attention::launch_unchecked(
-            &client,
-            CubeCount::Static(1, count_y, count_z),
-            CubeDim::new_2d(lanes as u32, heads_per_cube as u32),
-            q.into_buffer_arg(),
-            k_cache.into_buffer_arg(),
-            v_cache.into_buffer_arg(),
-            step.into_buffer_arg(),
-            y.clone().into_buffer_arg(),
-            n_units as u32,
-            scale,
-            spec,
-        );
+    for first in (0..n_units).step_by(per_launch) {
+        let n = per_launch.min(n_units - first);
+        let units = || UnitsLaunch::new(first as u32, n as u32, n_chunks as u32);
+        let (count_y, count_z) = spread((n * n_chunks).div_ceil(heads_per_cube));
+        // SAFETY: heads are guarded in the kernel, shapes were checked by the caller, and the caller of `Step::new` vouches for block tables.
+        unsafe {
+            attention::launch_unchecked(
+                &client,
+                CubeCount::Static(1, count_y, count_z),
+                CubeDim::new_2d(lanes as u32, heads_per_cube as u32),
+                q.clone().into_buffer_arg(),
+                k_cache.clone().into_buffer_arg(),
+                v_cache.clone().into_buffer_arg(),
+                step.clone().into_buffer_arg(),
+                partial.clone().into_buffer_arg(),
+                units(),
+                scale,
+                spec,
+            );
+        }
+        if spec.is_split {
+            let (count, dim) = plain_grid(n * spec.vectors());
+            // SAFETY: as above; there is a record for each chunk of a unit, and a head of `y` for each unit.
+            unsafe {
+                merge_chunks::launch_unchecked(
+                    &client,
+                    count,
+                    dim,
+                    partial.clone().into_buffer_arg(),
+                    step.clone().into_buffer_arg(),
+                    y.clone().into_buffer_arg(),
+                    units(),
+                    spec,
+                );
+            }
+        }
     }
     y
+}
+
+/// The heads of rows that a launch has.
+#[derive(CubeType, CubeLaunch)]
+struct Units {
+    first: u32,
+    n: u32,
+    /// Chunks of each.
+    n_chunks: u32,
 }
 
 /// The most lanes, halving from `wanted`, whose results fit shared memory. Depends on the adapter and the model alone.
@@ -121,13 +187,21 @@ fn attention(
     v_cache: &[Vector<f32, Const<4>>],
     step: &[u32],
     y: &mut [Vector<f32, Const<4>>],
-    n_units: u32,
+    units: Units,
     scale: f32,
     #[comptime] spec: AttentionSpec,
 ) {
     let lane = lane_of(UNIT_POS_X, spec.lanes);
-    let unit = grid_index() * CUBE_DIM_Y as usize + UNIT_POS_Y as usize;
-    let present = unit < n_units as usize;
+    // Neighbours have the same chunk of neighbouring heads.
+    let index = grid_index() * CUBE_DIM_Y as usize + UNIT_POS_Y as usize;
+    let (n, n_chunks) = (units.n as usize, units.n_chunks as usize);
+    let unit = units.first as usize + index % n;
+    let chunk = index / n;
+    let present = chunk < n_chunks;
+    let mut place = unit * comptime!(spec.vectors());
+    if comptime!(spec.is_split) {
+        place = (index % n * n_chunks + chunk) * comptime!(spec.partial_vectors());
+    }
 
     let mut acc = Array::<Vector<f32, Const<4>>>::new(comptime!(spec.vectors()));
     #[unroll(spec.is_unrolled())]
@@ -139,7 +213,13 @@ fn attention(
     if present {
         let row = unit / spec.n_heads * ROW_WORDS;
         let kv_head = unit % spec.n_heads / comptime!(spec.n_heads / spec.n_kv_heads);
-        let end = step[row + 1] as usize + 1;
+        let mut start = 0usize.runtime();
+        let mut end = step[row + 1] as usize + 1;
+        if comptime!(spec.is_split) {
+            let len = chunk_len(end);
+            start = chunk * len;
+            end = min(end, start + len);
+        }
         let table = step[row + 3] as usize;
         // A software adapter reads its stack faster than it gathers a buffer; a GPU wants its registers for `acc`.
         let mut query = Array::<Vector<f32, Const<4>>>::new(comptime!(spec.query_vectors()));
@@ -148,7 +228,7 @@ fn attention(
                 query[d] = q[unit * comptime!(spec.vectors()) + d];
             }
         }
-        for position in range_stepped(lane, end, comptime!(spec.lanes)) {
+        for position in range_stepped(start + lane, end, comptime!(spec.lanes)) {
             let block = step[table + position / spec.block_tokens] as usize;
             let slot = block * spec.block_tokens + position % spec.block_tokens;
             let kv = (slot * spec.n_kv_heads + kv_head) * comptime!(spec.vectors());
@@ -173,12 +253,85 @@ fn attention(
     }
     if comptime!(spec.lanes == 1) {
         if present {
+            if comptime!(spec.is_split) {
+                write_head(largest, total, place, y);
+            }
             for d in 0..comptime!(spec.vectors()) {
-                y[unit * comptime!(spec.vectors()) + d] = acc[d] / Vector::new(total);
+                y[place + d + comptime!(spec.vectors_before())] = finished(acc[d], total, spec);
             }
         }
     } else {
-        merge(&acc, largest, total, lane, unit, y, spec);
+        merge(&acc, largest, total, lane, place, y, spec);
+    }
+}
+
+/// Positions in a chunk of a row that attends to `end`: 256, or more, so that there are at most 32 chunks. [`crate::step::n_chunks`] tells how
+/// many there are.
+#[cube]
+fn chunk_len(end: usize) -> usize {
+    let mut len = CHUNK_POSITIONS.runtime();
+    while len * MAX_CHUNKS < end {
+        len *= 2;
+    }
+    len
+}
+
+/// Writes the beginning of a chunk's record.
+#[cube]
+fn write_head(largest: f32, total: f32, place: usize, y: &mut [Vector<f32, Const<4>>]) {
+    let mut head = Vector::<f32, Const<4>>::new(0.0);
+    head.insert(0usize, largest);
+    head.insert(1usize, total);
+    y[place] = head;
+}
+
+/// A head's vector as the kernel leaves it: the sum of a chunk, or that divided by the total weight.
+#[cube]
+fn finished(
+    sum: Vector<f32, Const<4>>,
+    total: f32,
+    #[comptime] spec: AttentionSpec,
+) -> Vector<f32, Const<4>> {
+    if comptime!(spec.is_split) {
+        sum
+    } else {
+        sum / Vector::new(total)
+    }
+}
+
+/// Brings the chunks of each head together, one vector an invocation.
+///
+/// - `partial`: `[units, n_chunks]` records
+/// - `y`: `[units, vectors]`
+#[cube(launch_unchecked)]
+fn merge_chunks(
+    partial: &[Vector<f32, Const<4>>],
+    step: &[u32],
+    y: &mut [Vector<f32, Const<4>>],
+    units: Units,
+    #[comptime] spec: AttentionSpec,
+) {
+    let (vectors, record) = comptime!((spec.vectors(), spec.partial_vectors()));
+    if ABSOLUTE_POS < units.n as usize * vectors {
+        let unit = units.first as usize + ABSOLUTE_POS / vectors;
+        let d = ABSOLUTE_POS % vectors;
+        let end = step[unit / spec.n_heads * ROW_WORDS + 1] as usize + 1;
+        let len = chunk_len(end);
+        let first = ABSOLUTE_POS / vectors * units.n_chunks as usize * record;
+        let mut largest = partial[first].extract(0usize);
+        let mut total = partial[first].extract(1usize);
+        let mut sum = partial[first + 1 + d];
+        for chunk in 1..end.div_ceil(len) {
+            let place = first + chunk * record;
+            let head = partial[place];
+            let new_largest = max(largest, head.extract(0usize));
+            let keep = (largest - new_largest).exp();
+            let weight = (head.extract(0usize) - new_largest).exp();
+            largest = new_largest;
+            total = total * keep + head.extract(1usize) * weight;
+            sum = sum * Vector::new(keep) + partial[place + 1 + d] * Vector::new(weight);
+        }
+        y[unit * vectors + d] = sum / Vector::new(total);
     }
 }
 
@@ -206,12 +359,16 @@ fn head_dot(
 
 /// Adds up the lanes' results, lane by lane, and writes the head. All invocations of the workgroup come here.
 #[cube]
+#[allow(
+    clippy::collapsible_if,
+    reason = "one condition is known when the kernel is compiled, the other when it runs"
+)]
 fn merge(
     acc: &Array<Vector<f32, Const<4>>>,
     largest: f32,
     total: f32,
     lane: usize,
-    unit: usize,
+    place: usize,
     y: &mut [Vector<f32, Const<4>>],
     #[comptime] spec: AttentionSpec,
 ) {
@@ -239,7 +396,12 @@ fn merge(
             total += all_totals[l] * weight;
             sum += all_acc[l * vectors + d] * Vector::new(weight);
         }
-        y[unit * vectors + d] = sum / Vector::new(total);
+        if comptime!(spec.is_split) {
+            if d == 0 {
+                write_head(largest, total, place, y);
+            }
+        }
+        y[place + d + comptime!(spec.vectors_before())] = finished(sum, total, spec);
     }
 }
 

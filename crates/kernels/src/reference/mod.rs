@@ -107,6 +107,7 @@ pub fn attention(
         head_dim,
         block_tokens,
         scale,
+        n_chunks: _,
     } = params;
     let words = step_words(rows, tables);
     let mut y = Vec::with_capacity(q.len());

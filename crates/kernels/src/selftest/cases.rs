@@ -50,7 +50,7 @@ pub enum Case {
         /// Factor on sine and cosine.
         scale: f32,
     },
-    /// Attention of rows of two sequences, whose blocks lie out of order.
+    /// Attention of rows of two sequences, whose blocks lie out of order, and of long contexts; each row beside others and alone.
     Attention {
         /// Query heads.
         n_heads: usize,

@@ -373,35 +373,64 @@ pub(super) async fn attention(
     let k_cache = noise.units(N_BLOCKS * BLOCK_TOKENS * kv.width());
     let v_cache = noise.units(k_cache.len());
     let cache = KvCache::from_values(kv, &k_cache, &v_cache, device)?;
-    let (rows, tables) = rows_at(&[(0, 0), (0, 50), (1, 11), (0, 3), (0, 4), (1, 7), (0, 33)]);
-    let step = Step::new(&rows, &tables, device);
-    let q: Vec<f32> = noise
-        .units(rows.len() * n_heads * head_dim)
-        .into_iter()
-        .map(|value| 4.0 * value)
-        .collect();
     let params = AttentionParams {
         n_heads,
         n_kv_heads,
         head_dim,
         block_tokens: BLOCK_TOKENS,
         scale: (head_dim as f32).sqrt().recip(),
+        n_chunks: 1,
     };
-    let y = crate::attention(
-        matrix(&q, n_heads * head_dim, device),
-        &cache,
-        &step,
-        n_heads,
-        params.scale,
-        profile,
-    );
-    compare(
-        "attention",
-        y,
-        &reference::attention(&q, &k_cache, &v_cache, &rows, &tables, params),
-        |_| 2e-6,
-    )
-    .await
+    let attend = |q: &[f32], rows: &[StepRow], tables: &[u32]| {
+        crate::attention(
+            matrix(q, n_heads * head_dim, device),
+            &cache,
+            &Step::new(rows, tables, device),
+            n_heads,
+            params.scale,
+            profile,
+        )
+    };
+    let short = rows_at(&[(0, 0), (0, 50), (1, 11), (0, 3), (0, 4), (1, 7), (0, 33)]);
+    let long = long_rows(&[255, 30, 256, 700, 5000]);
+    for ((rows, tables), tolerance) in [(short, 2e-6), (long, 5e-6)] {
+        let q: Vec<f32> = noise
+            .units(rows.len() * n_heads * head_dim)
+            .into_iter()
+            .map(|value| 4.0 * value)
+            .collect();
+        let y = attend(&q, &rows, &tables);
+        let expected = reference::attention(&q, &k_cache, &v_cache, &rows, &tables, params);
+        compare("attention", y.clone(), &expected, |_| tolerance).await?;
+        let y = read("attention", y).await?;
+        let of_rows = q
+            .chunks(n_heads * head_dim)
+            .zip(y.chunks(n_heads * head_dim));
+        for (row, (q, y)) in rows.iter().zip(of_rows) {
+            let table = (row.table as usize) - Step::table_offset(rows.len(), 0) as usize;
+            let alone = StepRow {
+                table: Step::table_offset(1, table),
+                ..*row
+            };
+            let y_alone = attend(q, &[alone], &tables);
+            compare("attention of a row alone", y_alone, y, |_| 0.0).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Rows of sequences that go through all blocks over and over.
+fn long_rows(positions: &[u32]) -> (Vec<StepRow>, Vec<u32>) {
+    let longest = positions.iter().copied().max().unwrap_or(0) as usize;
+    let rows = positions.iter().map(|&position| StepRow {
+        token: 0,
+        position,
+        slot: 0,
+        table: Step::table_offset(positions.len(), 0),
+    });
+    let blocks = (0..N_BLOCKS as u32).rev().cycle();
+    let tables = blocks.take(longest / BLOCK_TOKENS + 1).collect();
+    (rows.collect(), tables)
 }
 
 pub(super) async fn swiglu(device: &Device) -> Result<(), SelftestError> {

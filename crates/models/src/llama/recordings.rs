@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use burn::tensor::{Device, Tensor};
-use cinderlm_kernels::{DrawBuffer, DrawKind, Profile, Recording, Step, StepBuffer};
+use cinderlm_kernels::{DrawBuffer, DrawKind, Profile, Recording, Step, StepBuffer, n_chunks};
 
 use crate::kv::StepPlan;
 use crate::{Draw, ModelError};
@@ -28,6 +28,8 @@ pub(super) struct Recordings {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Kind {
     n_rows: usize,
+    /// Chunks that attention has room for.
+    n_chunks: usize,
     draws: Option<DrawKind>,
 }
 
@@ -104,6 +106,7 @@ impl Recordable<'_> {
     fn kind(&self) -> Kind {
         Kind {
             n_rows: self.plan.rows.len(),
+            n_chunks: n_chunks(&self.plan.rows),
             draws: self.draws.map(|draws| DrawKind::of(draws.iter())),
         }
     }
@@ -117,7 +120,9 @@ impl Recorded {
     ) -> Result<Option<Self>, ModelError> {
         let (kind, device) = (step.kind(), step.device);
         let n_table_words = kind.n_rows * step.max_table;
-        let Some((words, buffer)) = Step::reserve(kind.n_rows, n_table_words, device)? else {
+        let Some((words, buffer)) =
+            Step::reserve(kind.n_rows, kind.n_chunks, n_table_words, device)?
+        else {
             return Ok(None);
         };
         let draw = match kind.draws {
