@@ -14,9 +14,11 @@ pub struct Profile {
     pub linear_lanes: usize,
     /// Rows of activations for which one invocation uses each weight it has unpacked. Only prompts and batches gain.
     pub linear_rows: usize,
-    /// Outputs of a linear layer that one invocation forms side by side, 32 apart, for one reading of the activations. More than 1 leaves
-    /// fewer invocations.
+    /// Outputs of a linear layer that one invocation forms, 32 apart, for one reading of the activations; with one lane the most that it
+    /// does. More than 1 leaves fewer invocations.
     pub linear_tiles: usize,
+    /// Workgroups that a linear layer is to have before invocations of one lane form more than one output.
+    pub linear_cubes: usize,
     /// Invocations that share one head of one row in attention, each walking its part of the positions. Fewer are used where their
     /// partial results would not fit the adapter's shared memory.
     pub attention_lanes: usize,
@@ -31,19 +33,21 @@ impl Profile {
             linear_lanes: 1,
             linear_rows: 1,
             linear_tiles: 1,
+            linear_cubes: 1,
             attention_lanes: 1,
             draw_lanes: 64,
         }
     }
 
-    /// Software adapters: no barriers, and tiles of 4 rows by 4 outputs. Vectors of 4 to 8 invocations gather their activations value by
-    /// value there, which costs more than the products, so each reading should serve many. Measured on SwiftShader, 2 cores: a 4-bit
-    /// matrix takes 2 to 6 times as long with one output per invocation.
+    /// Software adapters: no barriers, and up to 8 rows by 16 outputs for one reading of the activations, which such an adapter gathers value by
+    /// value at the cost of several products each. Six workgroups keep a few cores busy. Measured on SwiftShader, 2 cores: with one output each
+    /// a prompt takes five times as long.
     pub const fn software() -> Self {
         Self {
             linear_lanes: 1,
-            linear_rows: 4,
-            linear_tiles: 4,
+            linear_rows: 8,
+            linear_tiles: 16,
+            linear_cubes: 6,
             attention_lanes: 1,
             draw_lanes: 64,
         }
@@ -56,6 +60,7 @@ impl Profile {
             linear_lanes: 8,
             linear_rows: 8,
             linear_tiles: 1,
+            linear_cubes: 1,
             attention_lanes: 32,
             draw_lanes: 256,
         }

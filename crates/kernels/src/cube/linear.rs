@@ -7,8 +7,10 @@
 //!
 //! An invocation forms `tiles_per_unit` outputs, 32 apart, of `rows_per_unit` rows: each weight it unpacks serves all its rows and each
 //! activation it reads all its outputs. Its 32 neighbours along x have the neighbouring outputs, so that they read neighbouring words.
-//! Along y, `lanes` invocations share outputs: lane `l` takes the blocks `l, l + lanes, …` of 32 columns, and the partial sums meet in
+//! Along y, `lanes` invocations, two or more, share outputs: lane `l` takes the blocks `l, l + lanes, …` of 32 columns, and the partial sums meet in
 //! shared memory behind one barrier.
+//!
+//! With one lane another kernel does the same, [`linear_serial`](super::linear_serial).
 //!
 //! The norm costs no dispatch of its own: `sum(w x norm) / rms(x)` is the product with the normed row, and whoever adds up products reads all
 //! of `x` for its squares. Gated outputs lie half a matrix apart; an invocation forms both of a pair.
@@ -22,29 +24,29 @@ use cinderlm_weights::packed::{BLOCK, TILE_ROWS};
 use cinderlm_weights::{PackedFormat, PackedLayout};
 use cubecl::prelude::*;
 
+use super::linear_serial::linear_serial;
 use super::swiglu::gated;
 use super::unpack::{
     PackedRow, PackedShape, QUAD, Scale, has_scale_per_block, packed_row, packed_shape, quad_value,
     read_quad, read_scale,
 };
-use super::{grid_index, lane_of, output, spread};
+use super::{grid_index, output, spread};
 use crate::{LinearOperands, LinearParams, Profile};
 
 /// What the kernel is compiled for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-struct LinearSpec {
-    format: PackedFormat,
-    lanes: usize,
-    rows_per_unit: usize,
-    /// Outputs that an invocation forms; of gated ones the first half and the second.
-    tiles_per_unit: usize,
-    has_norm: bool,
-    is_gated: bool,
+pub(super) struct LinearSpec {
+    pub(super) format: PackedFormat,
+    pub(super) lanes: usize,
+    pub(super) rows_per_unit: usize,
+    /// Outputs that an invocation forms, or with one lane has room for; of gated ones the first half and the second.
+    pub(super) tiles_per_unit: usize,
+    pub(super) has_norm: bool,
+    pub(super) is_gated: bool,
 }
 
 impl LinearSpec {
-    /// Whether a block's loops are unrolled, which lets a GPU load ahead. A software adapter gains nothing from it, and its compiler takes
-    /// tens of megabytes for a tile of 16 outputs.
+    /// Whether a block's loops are unrolled, which lets a GPU load ahead.
     fn is_unrolled(&self) -> bool {
         self.rows_per_unit * self.tiles_per_unit == 1
     }
@@ -91,13 +93,19 @@ pub(super) fn launch(
         .get()
         .unwrap_or_else(|| output([n_x, params.width], &x));
     let client = x.client.clone();
+    let parts = if params.is_gated { 2 } else { 1 };
+    let is_serial = profile.linear_lanes == 1;
     let tiles = profile.linear_tiles;
     let mut spec = LinearSpec {
         format: layout.format,
         lanes: profile.linear_lanes,
         // A software adapter runs masked rows too: a single row must not pay for a tile of them.
         rows_per_unit: profile.linear_rows.min(n_x.next_power_of_two()),
-        tiles_per_unit: if params.is_gated { tiles.max(2) } else { tiles },
+        tiles_per_unit: if is_serial {
+            tiles * parts
+        } else {
+            tiles.max(parts)
+        },
         has_norm: norm.is_some(),
         is_gated: params.is_gated,
     };
@@ -105,22 +113,26 @@ pub(super) fn launch(
     while spec.shared_bytes() > max_shared_bytes && spec.rows_per_unit > 1 {
         spec.rows_per_unit /= 2;
     }
-    let (count_y, count_z) = spread(n_x.div_ceil(spec.rows_per_unit));
-    let n_out = if params.is_gated {
-        layout.n_rows / 2
+    let n_groups = n_x.div_ceil(spec.rows_per_unit);
+    let (count_y, count_z) = spread(n_groups);
+    let n_out = layout.n_rows / parts;
+    let n_tiles = n_out.div_ceil(TILE_ROWS);
+    let tiles_out = if is_serial {
+        (n_tiles * n_groups / profile.linear_cubes).clamp(1, tiles)
     } else {
-        layout.n_rows
+        spec.tiles_out()
+    };
+    let launch = if is_serial {
+        linear_serial::launch_unchecked
+    } else {
+        linear::launch_unchecked
     };
     // SAFETY: the layout was checked against the words when the matrix was made, its padded rows cover the grid along x, rows of `x` and `y`
     // are guarded in the kernel, and the caller has checked the shapes of the others.
     unsafe {
-        linear::launch_unchecked(
+        launch(
             &client,
-            CubeCount::Static(
-                n_out.div_ceil(TILE_ROWS).div_ceil(spec.tiles_out()) as u32,
-                count_y,
-                count_z,
-            ),
+            CubeCount::Static(n_tiles.div_ceil(tiles_out) as u32, count_y, count_z),
             CubeDim::new_2d(TILE_ROWS as u32, spec.lanes as u32),
             x.into_buffer_arg(),
             words.into_buffer_arg(),
@@ -133,6 +145,7 @@ pub(super) fn launch(
                 n_out as u32,
                 params.width as u32,
                 params.column as u32,
+                tiles_out as u32,
             ),
             params.epsilon,
             packed_shape(&layout),
@@ -144,15 +157,17 @@ pub(super) fn launch(
 
 /// Where the results go.
 #[derive(CubeType, CubeLaunch)]
-struct OutputPlace {
+pub(super) struct OutputPlace {
     /// Rows of `x` and `y`.
-    n_x: u32,
+    pub(super) n_x: u32,
     /// Columns that are written.
-    n_out: u32,
+    pub(super) n_out: u32,
     /// Columns of `y`.
     width: u32,
     /// The first that is written.
     column: u32,
+    /// Outputs that an invocation forms, or pairs of them if they are gated.
+    pub(super) tiles: u32,
 }
 
 #[cube(launch_unchecked)]
@@ -182,7 +197,7 @@ fn linear(
     let n_blocks = shape.n_blocks as usize;
     let (n_out, n_x) = (place.n_out as usize, place.n_x as usize);
     let unit = UNIT_POS_X as usize;
-    let lane = lane_of(UNIT_POS_Y, lanes);
+    let lane = UNIT_POS_Y as usize;
     let first_tile = CUBE_POS_X as usize * tiles_out;
     let first_row = grid_index() * rows;
 
@@ -270,65 +285,46 @@ fn linear(
         }
     }
 
-    if comptime!(lanes == 1) {
-        // Rolled: a software adapter, which has one lane, keeps its sums on the stack anyway, and compiles 16 outputs written out at length for
-        // tens of megabytes.
-        for m in 0..rows {
-            for t in 0..tiles_out {
-                let mut up = f32::new(0.0);
-                if comptime!(spec.is_gated) {
-                    up = sums[(t + tiles_out) * rows + m];
-                }
-                let out = (first_tile + t) * TILE_ROWS + unit;
-                if first_row + m < n_x && out < n_out {
-                    let factor = norm_factor(squares[m], epsilon, &shape, spec);
-                    let value = finished(sums[t * rows + m], up, factor, &bias, out, n_out, spec);
-                    write(value, first_row + m, out, &residual, y, &place);
-                }
-            }
-        }
-    } else {
-        let mut partial = Shared::<[f32]>::new_slice(comptime!(tiles * rows * lanes * TILE_ROWS));
-        #[unroll]
-        for i in 0..comptime!(tiles * rows) {
-            partial[(i * lanes + lane) * TILE_ROWS + unit] = sums[i];
-        }
-        let mut partial_squares =
-            Shared::<[Vector<f32, Const<4>>]>::new_slice(comptime!(if spec.has_norm {
-                rows * lanes
-            } else {
-                1
-            }));
-        if comptime!(spec.has_norm) {
-            if unit == 0 {
-                #[unroll]
-                for m in 0..rows {
-                    partial_squares[m * lanes + lane] = squares[m];
-                }
-            }
-        }
-        sync_cube();
-        for m in range_stepped(lane, rows, lanes) {
+    let mut partial = Shared::<[f32]>::new_slice(comptime!(tiles * rows * lanes * TILE_ROWS));
+    #[unroll]
+    for i in 0..comptime!(tiles * rows) {
+        partial[(i * lanes + lane) * TILE_ROWS + unit] = sums[i];
+    }
+    let mut partial_squares =
+        Shared::<[Vector<f32, Const<4>>]>::new_slice(comptime!(if spec.has_norm {
+            rows * lanes
+        } else {
+            1
+        }));
+    if comptime!(spec.has_norm) {
+        if unit == 0 {
             #[unroll]
-            for t in 0..tiles_out {
-                let mut up = f32::new(0.0);
-                if comptime!(spec.is_gated) {
-                    up = lane_sum(&partial, (t + tiles_out) * rows + m, unit, lanes);
-                }
-                let out = (first_tile + t) * TILE_ROWS + unit;
-                if first_row + m < n_x && out < n_out {
-                    let mut square = Vector::<f32, Const<4>>::new(0.0);
-                    if comptime!(spec.has_norm) {
-                        #[unroll]
-                        for l in 0..lanes {
-                            square += partial_squares[m * lanes + l];
-                        }
+            for m in 0..rows {
+                partial_squares[m * lanes + lane] = squares[m];
+            }
+        }
+    }
+    sync_cube();
+    for m in range_stepped(lane, rows, lanes) {
+        #[unroll]
+        for t in 0..tiles_out {
+            let mut up = f32::new(0.0);
+            if comptime!(spec.is_gated) {
+                up = lane_sum(&partial, (t + tiles_out) * rows + m, unit, lanes);
+            }
+            let out = (first_tile + t) * TILE_ROWS + unit;
+            if first_row + m < n_x && out < n_out {
+                let mut square = Vector::<f32, Const<4>>::new(0.0);
+                if comptime!(spec.has_norm) {
+                    #[unroll]
+                    for l in 0..lanes {
+                        square += partial_squares[m * lanes + l];
                     }
-                    let factor = norm_factor(square, epsilon, &shape, spec);
-                    let sum = lane_sum(&partial, t * rows + m, unit, lanes);
-                    let value = finished(sum, up, factor, &bias, out, n_out, spec);
-                    write(value, first_row + m, out, &residual, y, &place);
                 }
+                let factor = norm_factor(square, epsilon, &shape, spec);
+                let sum = lane_sum(&partial, t * rows + m, unit, lanes);
+                let value = finished(sum, up, factor, &bias, out, n_out, spec);
+                write(value, first_row + m, out, &residual, y, &place);
             }
         }
     }
@@ -347,7 +343,7 @@ fn lane_sum(partial: &Shared<[f32]>, i: usize, unit: usize, #[comptime] lanes: u
 
 /// What a norm multiplies a row by, from the sum of its squares.
 #[cube]
-fn norm_factor(
+pub(super) fn norm_factor(
     squares: Vector<f32, Const<4>>,
     epsilon: f32,
     shape: &PackedShape,
@@ -365,7 +361,7 @@ fn norm_factor(
 
 /// An output from its sum of products, or from two if it is gated.
 #[cube]
-fn finished(
+pub(super) fn finished(
     sum: f32,
     up: f32,
     factor: f32,
@@ -390,7 +386,7 @@ fn with_bias(value: f32, bias: &ComptimeOption<&[f32]>, out: usize) -> f32 {
 
 /// Adds the residual to a result and writes it.
 #[cube]
-fn write(
+pub(super) fn write(
     value: f32,
     row: usize,
     out: usize,

@@ -12,6 +12,7 @@ mod embed;
 mod head_norm;
 mod kv_copy;
 mod linear;
+mod linear_serial;
 mod rope_append;
 mod swiglu;
 mod trigonometry;

@@ -110,6 +110,24 @@ fn shared_word(
     words[section + (block * bits + quad % bits) * TILE_ROWS] >> (quad / bits * bits) as u32
 }
 
+/// The word of the quads `pair` and `pair + 4` of a block, in a format of 4 bits a quantum.
+#[cube]
+pub(super) fn pair_word(
+    words: &[u32],
+    row: &PackedRow,
+    block: usize,
+    #[comptime] pair: usize,
+) -> u32 {
+    words[row.low + (block * comptime!(BLOCK / QUAD / 2) + pair) * TILE_ROWS]
+}
+
+/// Quantum `i` of a [`pair_word`]: four of the first quad, then four of the second.
+#[cube]
+pub(super) fn pair_quantum(word: u32, #[comptime] i: usize) -> f32 {
+    let place = comptime!((i % QUAD * 8 + i / QUAD * 4) as u32);
+    small_float((word >> place) & 15u32)
+}
+
 /// Value `i` of a quad. Unpacking values one by one, where they are used, keeps few of them alive at a time.
 #[cube]
 pub(super) fn quad_value(
