@@ -37,7 +37,8 @@ pub fn n_chunks(rows: &[StepRow]) -> usize {
 /// The rows of one forward step on a device, with the block tables of their sequences.
 ///
 /// One buffer of `u32` words: `[token, position, slot, table]` per row, then all tables. It is the only input that changes its size
-/// with the context length, and kernels find everything in it, so that no shape of theirs depends on the context.
+/// with the context length, and kernels find everything in it, so that of the context
+/// they depend on the number of its chunks alone, a power of two.
 #[derive(Clone, Debug)]
 pub struct Step {
     pub(crate) data: Tensor<1, Int>,

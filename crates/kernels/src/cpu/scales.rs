@@ -136,7 +136,7 @@ fn super_min(words: &[u32], supers: &[u32], groups: usize, scales: &mut [f32], m
         .zip(mins.chunks_exact_mut(groups / 8));
     for ((words, &pair), (scales, mins)) in words.chunks_exact(groups / 2).zip(supers).zip(out) {
         let [d, dmin] = pairs_to_f32(&[pair; 4]);
-        let minus_dmin = F32x4::splat(0.0) - dmin;
+        let minus_dmin = dmin * F32x4::splat(-1.0);
         for ((words, scales), mins) in words.as_chunks::<4>().0.iter().zip(scales).zip(mins) {
             let pairs = I32x4::load_halves(words);
             store_all(

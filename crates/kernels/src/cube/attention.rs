@@ -261,7 +261,7 @@ fn attention(
             }
         }
     } else {
-        merge(&acc, largest, total, lane, place, y, spec);
+        merge(&acc, largest, total, lane, place, present, y, spec);
     }
 }
 
@@ -357,7 +357,8 @@ fn head_dot(
     (sums.extract(0usize) + sums.extract(1usize)) + (sums.extract(2usize) + sums.extract(3usize))
 }
 
-/// Adds up the lanes' results, lane by lane, and writes the head. All invocations of the workgroup come here.
+/// Adds up the lanes' results, lane by lane, and writes the head, if it is `present`. All invocations of the workgroup come here, and of spare
+/// workgroups too.
 #[cube]
 #[allow(
     clippy::collapsible_if,
@@ -369,6 +370,7 @@ fn merge(
     total: f32,
     lane: usize,
     place: usize,
+    present: bool,
     y: &mut [Vector<f32, Const<4>>],
     #[comptime] spec: AttentionSpec,
 ) {
@@ -396,12 +398,14 @@ fn merge(
             total += all_totals[l] * weight;
             sum += all_acc[l * vectors + d] * Vector::new(weight);
         }
-        if comptime!(spec.is_split) {
-            if d == 0 {
-                write_head(largest, total, place, y);
+        if present {
+            if comptime!(spec.is_split) {
+                if d == 0 {
+                    write_head(largest, total, place, y);
+                }
             }
+            y[place + d + comptime!(spec.vectors_before())] = finished(sum, total, spec);
         }
-        y[place + d + comptime!(spec.vectors_before())] = finished(sum, total, spec);
     }
 }
 

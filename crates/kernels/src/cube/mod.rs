@@ -1,8 +1,9 @@
 //! The operations on WebGPU: `#[cube]` kernels, compiled to the adapter's language at run time.
 //!
-//! A kernel is compiled once per set of its `#[comptime]` parameters, so those are formats, head sizes and the [`Profile`]: never the
-//! context length or the size of a table, and of the number of rows in a step only its power of two below a full tile. Bounds come from
-//! the launchers, which is why kernels are launched without cubecl's own bounds checks; browsers add theirs anyway.
+//! A kernel is compiled once per set of its `#[comptime]` parameters, so those are formats, head sizes and the [`Profile`]: never the size of
+//! a table, of the context only whether it is so long that attention cuts it, and of the number of rows in a step only its power of two
+//! below a full tile. Bounds come from the launchers, which is why kernels are launched without cubecl's own bounds checks; browsers add
+//! theirs anyway.
 //!
 //! At most seven buffers are bound at a time: with cubecl's own one for scalars that makes the eight that every WebGPU adapter allows.
 
