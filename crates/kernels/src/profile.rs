@@ -39,13 +39,13 @@ impl Profile {
         }
     }
 
-    /// Software adapters: no barriers, and up to 8 rows by 16 outputs for one reading of the activations, which such an adapter gathers value by
-    /// value at the cost of several products each. Six workgroups keep a few cores busy. Measured on SwiftShader, 2 cores: with one output each
+    /// Software adapters: no barriers, and up to 2 rows by 16 outputs for one reading of the activations, which such an adapter gathers value by
+    /// value at the cost of several products each. More rows read prompts faster, and take more memory to compile. Six workgroups keep a few cores busy. Measured on SwiftShader, 2 cores: with one output each
     /// a prompt takes five times as long.
     pub const fn software() -> Self {
         Self {
             linear_lanes: 1,
-            linear_rows: 8,
+            linear_rows: 2,
             linear_tiles: 16,
             linear_cubes: 6,
             attention_lanes: 1,
