@@ -61,19 +61,25 @@ impl QuantizedRows {
         self.sums.resize(x.len() / group, 0.0);
         let (blocks, _) = x.as_chunks::<4>().0.as_chunks::<8>();
         for rows in row_groups(x.len() / n_cols) {
-            for (r, row) in rows.clone().enumerate() {
+            for row in rows.clone() {
                 let blocks = &blocks[row * self.blocks_per_row..][..self.blocks_per_row];
-                for (b, x) in blocks.iter().enumerate() {
-                    let place = rows.start * self.blocks_per_row + b * rows.len() + r;
-                    let (scale, halves) = quantize_block(x, &mut self.quanta[place]);
-                    let per_block = BLOCK / group;
-                    for (g, halves) in halves.chunks(2 / per_block).enumerate() {
-                        let place =
-                            rows.start * self.groups_per_row + (b * per_block + g) * rows.len() + r;
-                        self.scales[place] = scale;
-                        self.sums[place] = scale * halves.iter().sum::<i32>() as f32;
-                    }
-                }
+                self.quantize_row(blocks, row, &rows);
+            }
+        }
+    }
+
+    /// Rounds one of the `rows` that lie side by side.
+    fn quantize_row(&mut self, blocks: &[[[f32; 4]; 8]], row: usize, rows: &Range<usize>) {
+        let first_quanta = rows.start * self.blocks_per_row + row - rows.start;
+        let mut place = rows.start * self.groups_per_row + row - rows.start;
+        let halves_per_group = 2 * self.blocks_per_row / self.groups_per_row;
+        for (b, x) in blocks.iter().enumerate() {
+            let quanta = &mut self.quanta[first_quanta + b * rows.len()];
+            let (scale, halves) = quantize_block(x, quanta);
+            for halves in halves.chunks(halves_per_group) {
+                self.scales[place] = scale;
+                self.sums[place] = scale * halves.iter().sum::<i32>() as f32;
+                place += rows.len();
             }
         }
     }

@@ -50,7 +50,7 @@ impl AttentionSpec {
         self.head_dim / 4
     }
 
-    /// Vectors of what a chunk gives: `[largest, total, 0, 0]`, then the head's sums.
+    /// Vectors of what a chunk gives: the head's sums, then `[largest, total, 0, 0]`.
     fn partial_vectors(&self) -> usize {
         self.vectors() + 1
     }
@@ -62,11 +62,6 @@ impl AttentionSpec {
         }
         let bytes = n_chunks * self.partial_vectors() * 16;
         (PARTIAL_BYTES / bytes).clamp(1, n_units)
-    }
-
-    /// Vectors before a head's sums, where the kernel writes them.
-    fn vectors_before(&self) -> usize {
-        usize::from(self.is_split)
     }
 
     /// Vectors of the query that an invocation keeps.
@@ -253,11 +248,11 @@ fn attention(
     }
     if comptime!(spec.lanes == 1) {
         if present {
-            if comptime!(spec.is_split) {
-                write_head(largest, total, place, y);
-            }
             for d in 0..comptime!(spec.vectors()) {
-                y[place + d + comptime!(spec.vectors_before())] = finished(acc[d], total, spec);
+                y[place + d] = finished(acc[d], total, spec);
+            }
+            if comptime!(spec.is_split) {
+                y[place + comptime!(spec.vectors())] = chunk_weight(largest, total);
             }
         }
     } else {
@@ -276,13 +271,13 @@ fn chunk_len(end: usize) -> usize {
     len
 }
 
-/// Writes the beginning of a chunk's record.
+/// The end of a chunk's record.
 #[cube]
-fn write_head(largest: f32, total: f32, place: usize, y: &mut [Vector<f32, Const<4>>]) {
-    let mut head = Vector::<f32, Const<4>>::new(0.0);
-    head.insert(0usize, largest);
-    head.insert(1usize, total);
-    y[place] = head;
+fn chunk_weight(largest: f32, total: f32) -> Vector<f32, Const<4>> {
+    let mut weight = Vector::<f32, Const<4>>::new(0.0);
+    weight.insert(0usize, largest);
+    weight.insert(1usize, total);
+    weight
 }
 
 /// A head's vector as the kernel leaves it: the sum of a chunk, or that divided by the total weight.
@@ -318,18 +313,18 @@ fn merge_chunks(
         let end = step[unit / spec.n_heads * ROW_WORDS + 1] as usize + 1;
         let len = chunk_len(end);
         let first = ABSOLUTE_POS / vectors * units.n_chunks as usize * record;
-        let mut largest = partial[first].extract(0usize);
-        let mut total = partial[first].extract(1usize);
-        let mut sum = partial[first + 1 + d];
+        let mut largest = partial[first + vectors].extract(0usize);
+        let mut total = partial[first + vectors].extract(1usize);
+        let mut sum = partial[first + d];
         for chunk in 1..end.div_ceil(len) {
             let place = first + chunk * record;
-            let head = partial[place];
-            let new_largest = max(largest, head.extract(0usize));
+            let of_chunk = partial[place + vectors];
+            let new_largest = max(largest, of_chunk.extract(0usize));
             let keep = (largest - new_largest).exp();
-            let weight = (head.extract(0usize) - new_largest).exp();
+            let weight = (of_chunk.extract(0usize) - new_largest).exp();
             largest = new_largest;
-            total = total * keep + head.extract(1usize) * weight;
-            sum = sum * Vector::new(keep) + partial[place + 1 + d] * Vector::new(weight);
+            total = total * keep + of_chunk.extract(1usize) * weight;
+            sum = sum * Vector::new(keep) + partial[place + d] * Vector::new(weight);
         }
         y[unit * vectors + d] = sum / Vector::new(total);
     }
@@ -401,10 +396,10 @@ fn merge(
         if present {
             if comptime!(spec.is_split) {
                 if d == 0 {
-                    write_head(largest, total, place, y);
+                    y[place + vectors] = chunk_weight(largest, total);
                 }
             }
-            y[place + d + comptime!(spec.vectors_before())] = finished(sum, total, spec);
+            y[place + d] = finished(sum, total, spec);
         }
     }
 }

@@ -182,15 +182,11 @@ impl I32x4 {
     /// The eight 16-bit halves of four words as unsigned lanes: words 0 and 1, then words 2 and 3, low half first.
     #[inline(always)]
     pub(crate) fn load_halves(words: &[u32; 4]) -> [Self; 2] {
-        [0, 2].map(|start| Self::load_two_words(&[words[start], words[start + 1]]))
-    }
-
-    /// The four 16-bit halves of two words as unsigned lanes, low half first.
-    #[inline(always)]
-    pub(crate) fn load_two_words(words: &[u32; 2]) -> Self {
-        Self(from_fn(|i| {
-            (words[i / 2] >> (16 * (i % 2)) & 0xffff) as i32
-        }))
+        [0, 2].map(|start| {
+            Self(from_fn(|i| {
+                (words[start + i / 2] >> (16 * (i % 2)) & 0xffff) as i32
+            }))
+        })
     }
 
     /// The same value in all lanes.
