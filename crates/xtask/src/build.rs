@@ -63,26 +63,31 @@ pub(crate) struct TestModule {
     /// The folder that it goes to.
     pub(crate) name: &'static str,
     example: &'static str,
-    /// The module that ships whose device it has; both devices otherwise.
-    like: Option<Module>,
+    /// The module that ships whose device it has, and whose dependencies are used again.
+    like: Module,
 }
 
 /// The kernels' cases, on either device and with threads, and the whole module on a scripted model.
-pub(crate) const TEST_MODULES: [TestModule; 3] = [
+pub(crate) const TEST_MODULES: [TestModule; 4] = [
     TestModule {
-        name: "selftest",
+        name: "selftest-webgpu",
         example: "selftest",
-        like: None,
+        like: Module::Webgpu,
+    },
+    TestModule {
+        name: "selftest-cpu",
+        example: "selftest",
+        like: Module::Cpu,
     },
     TestModule {
         name: "selftest-threads",
         example: "selftest",
-        like: Some(Module::CpuThreads),
+        like: Module::CpuThreads,
     },
     TestModule {
         name: "scripted",
         example: "scripted",
-        like: None,
+        like: Module::Cpu,
     },
 ];
 
@@ -239,10 +244,10 @@ pub(crate) fn test_module(
     step(&format!(
         "compiling the module `{name}`, which tests use in browsers"
     ));
-    let threads = like.map_or(Threads::One, Module::threads);
+    let threads = like.threads();
     let mut command = WasmToolchain::provide(threads)?.cargo(workspace, "build", threads);
     command.args(["--example", example, "--profile", profile.name()]);
-    command.args(like.map(Module::features).iter().flatten());
+    command.args(like.features());
     run(&mut command)?;
     let examples = products(workspace, threads, profile).join("examples");
     let folder = workspace.target.join(name);

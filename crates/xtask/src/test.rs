@@ -13,6 +13,9 @@ use crate::shell::{cargo, run_through, step};
 use crate::workspace::Workspace;
 use crate::{arrows, build, size, tidy};
 
+/// Milliseconds after which node gives a browser test up, one file of them as well: five times what the longest file takes.
+const TEST_MILLIS: &str = "--test-timeout=1500000";
+
 /// Names the model file to tests.
 pub(crate) const MODEL_VARIABLE: &str = "CINDERLM_MODEL";
 
@@ -101,7 +104,7 @@ fn browser_tests(workspace: &Workspace) -> Result<Command> {
     // One file at a time: every test wants all cores for its model.
     command
         .current_dir(&workspace.root)
-        .args(["--test", "--test-concurrency=1"])
+        .args(["--test", "--test-concurrency=1", TEST_MILLIS])
         .env(MODEL_VARIABLE, model::provide(workspace)?)
         .env(browsers::WEBKIT_VARIABLE, browsers::webkit()?)
         .envs(browsers::software_vulkan()?);

@@ -19,10 +19,14 @@ use burn::tensor::Device;
 
 use crate::Profile;
 
-/// Runs every case on `device`; gives the name and the error of those that fail.
-pub async fn run_all(device: &Device, profile: Profile) -> Vec<(String, SelftestError)> {
+/// Runs these cases on `device`; gives the name and the error of those that fail.
+pub async fn run_cases(
+    cases: impl IntoIterator<Item = Case>,
+    device: &Device,
+    profile: Profile,
+) -> Vec<(String, SelftestError)> {
     let mut failures = Vec::new();
-    for case in cases() {
+    for case in cases {
         if let Err(error) = case.run(device, profile).await {
             failures.push((case.to_string(), error));
         }
