@@ -45,6 +45,16 @@ pub fn max_buffer_bytes(device: &Device) -> u64 {
     }
 }
 
+/// Most invocations of a workgroup; no limit on the CPU.
+pub(crate) fn max_units(device: &Device) -> usize {
+    match device.as_dispatch() {
+        #[cfg(feature = "webgpu")]
+        DispatchDevice::Cube(cube) => gpu::max_units(cube),
+        #[cfg(feature = "cpu")]
+        DispatchDevice::Flex(_) => usize::MAX,
+    }
+}
+
 /// Fails when `n_bytes` is more than the device can bind.
 pub(crate) fn check_buffer(n_bytes: u64, device: &Device) -> Result<(), KernelError> {
     let max_bytes = max_buffer_bytes(device);

@@ -43,7 +43,7 @@ pub use ops::{
     Operand, RopeLayout, RopeParams, attention, embed, fused_linear, linear, linear_side_by_side,
     norm_heads, rope_append, swiglu,
 };
-pub use profile::Profile;
+pub use profile::{Profile, ProfilePart};
 pub use readback::read;
 pub use recording::Recording;
 pub use step::{Step, StepBuffer, StepRow, n_chunks};

@@ -1,4 +1,11 @@
-//! Kernel parameters by class of adapter.
+//! Kernel parameters by class of adapter, and what a calibration may try in their place.
+
+use burn::tensor::Device;
+
+use cinderlm_weights::packed::TILE_ROWS;
+use serde::{Deserialize, Serialize};
+
+use crate::device::max_units;
 
 /// How kernels spread over the invocations of a GPU.
 ///
@@ -8,7 +15,8 @@
 ///
 /// Results depend on the profile in their last bits, since it decides the order of additions, and on nothing else: within a profile,
 /// a row of a step gives the same values whatever other rows the step has.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Profile {
     /// Invocations that share one output of a linear layer, each adding up its part of the columns. More than 1 costs a barrier.
     pub linear_lanes: usize,
@@ -39,15 +47,15 @@ impl Profile {
         }
     }
 
-    /// Software adapters: no barriers, and up to 2 rows by 16 outputs for one reading of the activations, which such an adapter gathers value by
-    /// value at the cost of several products each. More rows read prompts faster, and take more memory to compile. Six workgroups keep a few cores busy. Measured on SwiftShader, 2 cores: with one output each
-    /// a prompt takes five times as long.
-    pub const fn software() -> Self {
+    /// Software adapters on a machine of `n_cores` cores: no barriers, and up to 8 rows by 48 outputs for one reading of the activations, which such an
+    /// adapter gathers value by value at the cost of several products each. A workgroup for each core, so that the outputs of a single token
+    /// are shared by no more invocations than run at a time.
+    pub const fn software(n_cores: usize) -> Self {
         Self {
             linear_lanes: 1,
-            linear_rows: 2,
-            linear_tiles: 16,
-            linear_cubes: 6,
+            linear_rows: 8,
+            linear_tiles: 48,
+            linear_cubes: if n_cores == 0 { 1 } else { n_cores },
             attention_lanes: 1,
             draw_lanes: 64,
         }
@@ -65,4 +73,75 @@ impl Profile {
             draw_lanes: 256,
         }
     }
+
+    /// Profiles that may be faster on an adapter of the class of this one, likeliest first. They differ from it in one part alone, so that parts can be
+    /// chosen one after another.
+    pub fn variants(self, part: ProfilePart) -> Vec<Self> {
+        let is_serial = self.linear_lanes == 1;
+        match part {
+            _ if self == Self::cpu() => Vec::new(),
+            ProfilePart::Products if is_serial => [16, 32]
+                .map(|linear_tiles| Self {
+                    linear_tiles,
+                    ..self
+                })
+                .into(),
+            ProfilePart::Products => [(16, 1), (4, 1), (8, 2), (4, 2)]
+                .map(|(linear_lanes, linear_tiles)| Self {
+                    linear_lanes,
+                    linear_tiles,
+                    ..self
+                })
+                .into(),
+            ProfilePart::Attention if is_serial => Vec::new(),
+            ProfilePart::Attention => [16, 64]
+                .map(|attention_lanes| Self {
+                    attention_lanes,
+                    ..self
+                })
+                .into(),
+            ProfilePart::Prompts if is_serial => vec![Self {
+                linear_rows: 4,
+                ..self
+            }],
+            ProfilePart::Prompts => [4, 16]
+                .map(|linear_rows| Self {
+                    linear_rows,
+                    ..self
+                })
+                .into(),
+        }
+    }
+
+    /// This profile and all that come of it when each part is replaced by one of its variants.
+    pub fn family(self) -> Vec<Self> {
+        let mut family = vec![self];
+        for part in ProfilePart::ALL {
+            let varied = family.iter().flat_map(|profile| profile.variants(part));
+            family.extend(varied.collect::<Vec<_>>());
+        }
+        family
+    }
+
+    /// Whether workgroups are no larger than the device runs.
+    pub fn fits(&self, device: &Device) -> bool {
+        let linear = self.linear_lanes * TILE_ROWS;
+        linear.max(self.draw_lanes) <= max_units(device)
+    }
+}
+
+/// A part of a step, for whose speed some parameters of a profile count and no others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ProfilePart {
+    /// Products with a single row: `linear_lanes`, `linear_tiles`.
+    Products,
+    /// Attention over a long context: `attention_lanes`.
+    Attention,
+    /// Products with many rows: `linear_rows`.
+    Prompts,
+}
+
+impl ProfilePart {
+    /// All parts, in the order in which they are best chosen.
+    pub const ALL: [Self; 3] = [Self::Products, Self::Attention, Self::Prompts];
 }

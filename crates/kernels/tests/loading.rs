@@ -24,7 +24,7 @@ fn products(matrix: &PackedMatrix, device: &Device) -> Vec<f32> {
     let n_cols = matrix.n_cols();
     let x = (0..n_cols).map(|i| (i as f32 * 0.7).sin()).collect();
     let x = Tensor::<2>::from_data(TensorData::new(x, [1, n_cols]), device);
-    let y = linear(x, matrix, None, Profile::software());
+    let y = linear(x, matrix, None, Profile::software(2));
     let data = cubecl::future::block_on(read(y)).expect("the device works");
     data.try_to_vec().expect("floats")
 }

@@ -17,4 +17,6 @@ pub use causal_lm::{CausalLm, Draw, Drawn, Feed, LogitsFor, SequenceId};
 pub use error::ModelError;
 pub use info::ModelInfo;
 pub use kv::{BLOCK_TOKENS, MAX_STEP_TOKENS};
-pub use loading::{LoadHooks, LoadOptions, LoadProgress, LoadedModel, load_model};
+pub use loading::{
+    CalibrationClock, LoadHooks, LoadOptions, LoadProgress, LoadedModel, load_model,
+};

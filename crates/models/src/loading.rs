@@ -49,6 +49,21 @@ impl LoadHooks for () {
     fn progress(&mut self, _progress: LoadProgress) {}
 }
 
+/// What a calibration goes by.
+#[derive(Clone, Copy)]
+pub struct CalibrationClock<'a> {
+    /// Milliseconds from any fixed point.
+    pub now_millis: &'a dyn Fn() -> f64,
+    /// Milliseconds that calibration may take; it is over by then if no variant takes much longer than those before it.
+    pub budget_millis: f64,
+}
+
+impl CalibrationClock<'_> {
+    pub(crate) fn now(&self) -> f64 {
+        (self.now_millis)()
+    }
+}
+
 /// Loads the model in a file whose header has been read. Tensors stream to the device piece by piece; no more than the one being
 /// packed lies in host memory. Dropping the future cancels the load and frees what it took.
 ///
@@ -80,6 +95,17 @@ impl LoadedModel {
     pub fn info(&self) -> &ModelInfo {
         match self {
             Self::Llama(model) => model.info(),
+        }
+    }
+
+    /// Tries variants of the kernel parameters that the model was loaded with, on a GPU; goes on with those that were fastest, and gives them.
+    /// Nothing else of the model changes. Logits of a variant that is taken differ by rounding.
+    ///
+    /// # Errors
+    /// The device was lost, or has no memory for a step.
+    pub async fn calibrate(&mut self, clock: CalibrationClock<'_>) -> Result<Profile, ModelError> {
+        match self {
+            Self::Llama(model) => model.calibrate(clock).await,
         }
     }
 }

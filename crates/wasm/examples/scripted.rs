@@ -13,6 +13,9 @@ mod exports;
 mod host;
 #[path = "../src/iterator.rs"]
 mod iterator;
+#[expect(dead_code, reason = "a script has no kernels to calibrate")]
+#[path = "../src/kernels.rs"]
+mod kernels;
 #[path = "scripted/loading.rs"]
 mod loading;
 #[path = "../src/models.rs"]
@@ -24,4 +27,5 @@ mod source;
 
 pub use exports::*;
 pub use iterator::CompletionIterator;
+pub use kernels::KernelKeeper;
 pub use source::ForwardSource;

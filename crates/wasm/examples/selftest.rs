@@ -26,7 +26,7 @@ pub async fn run_selftest(profile: &str, first: usize, end: usize) -> Result<Vec
         #[cfg(feature = "cpu")]
         "cpu" => (Device::flex(), Profile::cpu()),
         #[cfg(feature = "webgpu")]
-        "software" => (webgpu().await?, Profile::software()),
+        "software" => (webgpu().await?, Profile::software(2)),
         #[cfg(feature = "webgpu")]
         "gpu" => (webgpu().await?, Profile::gpu()),
         other => return Err(JsError::new(&format!("no profile is called {other}"))),

@@ -8,6 +8,7 @@ use cinderlm_protocol::{CompletionError, Device, ErrorCode};
 use serde::Deserialize;
 
 use crate::host::Host;
+use crate::kernels::{self, KernelKeeper, Origin};
 
 /// What every model of this module runs on.
 #[derive(Clone)]
@@ -15,6 +16,7 @@ pub(crate) struct Place {
     pub(crate) device: BurnDevice,
     pub(crate) kind: Device,
     pub(crate) profile: Profile,
+    pub(crate) origin: Origin,
     /// The adapter's name.
     pub(crate) name: String,
     pub(crate) host: Host,
@@ -35,6 +37,8 @@ pub(crate) struct BatchLimits {
 
 thread_local! {
     static PLACE: RefCell<Option<Place>> = const { RefCell::new(None) };
+    /// Who is to be told what a calibration finds, as long as there is one to be made.
+    static KEEPER: RefCell<Option<KernelKeeper>> = const { RefCell::new(None) };
 }
 
 /// Initialises the device that all models will run on.
@@ -43,6 +47,7 @@ pub(crate) async fn initialize(
     is_software: bool,
     name: &str,
     limits: BatchLimits,
+    keeper: Option<KernelKeeper>,
 ) -> Result<(), CompletionError> {
     if PLACE.with_borrow(Option::is_some) {
         let message = "the device of this module was initialised before";
@@ -52,11 +57,15 @@ pub(crate) async fn initialize(
         let message = format!("this is no browser's worker or page: {error:?}");
         CompletionError::new(ErrorCode::Internal, message)
     })?;
-    let (device, kind, profile) = open(kind, is_software).await?;
+    let (device, kind, usual) = open(kind, is_software, host.n_cores()).await?;
+    let keeper = keeper.filter(|_| kind == Device::Webgpu);
+    let kept = (keeper.as_ref()).and_then(|keeper| kernels::kept(keeper, name, usual));
+    KEEPER.set(keeper.filter(|_| kept.is_none()));
     let place = Place {
         device,
         kind,
-        profile,
+        profile: kept.unwrap_or(usual),
+        origin: kept.map_or(Origin::Default, |_| Origin::Kept),
         name: name.to_owned(),
         host,
         limits,
@@ -75,6 +84,20 @@ pub(crate) fn place() -> Result<Place, CompletionError> {
     })
 }
 
+/// Who is to be told of a calibration, if one is to be made; nobody from then on.
+pub(crate) fn take_keeper() -> Option<KernelKeeper> {
+    KEEPER.take()
+}
+
+/// Has models that are loaded from now on run with what a calibration found.
+pub(crate) fn set_profile(profile: Profile) {
+    PLACE.with_borrow_mut(|place| {
+        if let Some(place) = place {
+            (place.profile, place.origin) = (profile, Origin::Calibrated);
+        }
+    });
+}
+
 /// Launches that go to the GPU at a time: more than a step of any model has, so that one of few rows is one submission. Long ones are cut by the
 /// model.
 #[cfg(feature = "webgpu")]
@@ -88,6 +111,7 @@ const MAX_LAUNCHES: usize = 4096;
 async fn open(
     kind: &str,
     is_software: bool,
+    n_cores: usize,
 ) -> Result<(BurnDevice, Device, Profile), CompletionError> {
     #[cfg(feature = "cpu")]
     if kind == "cpu" {
@@ -102,7 +126,7 @@ async fn open(
             CompletionError::new(ErrorCode::DeviceUnavailable, message)
         })?;
         let profile = match is_software {
-            true => Profile::software(),
+            true => Profile::software(n_cores),
             false => Profile::gpu(),
         };
         return Ok((device, Device::Webgpu, profile));

@@ -8,6 +8,7 @@ use crate::convert::{
     error_to_js, numbers_from_js, options_from_js, request_from_js, string_from_js, to_js,
 };
 use crate::iterator::CompletionIterator;
+use crate::kernels::KernelKeeper;
 use crate::source::{HashedFiles, ModelFiles};
 use crate::{device, host, models, panic};
 
@@ -32,6 +33,9 @@ pub fn start() {
 /// `is_software` tells that the WebGPU adapter is emulated, which asks for other kernel parameters. `name` shows in responses. `limits`
 /// bound what each model takes at a time, choices that are generated and calls that wait, and what it keeps of earlier ones.
 ///
+/// With `keeper` the first model that is loaded on WebGPU has variants of the kernel parameters tried, which takes up to two seconds, unless the
+/// keeper has what was found before.
+///
 /// # Errors
 /// `invalid_type`, `device_unavailable`, `internal`.
 #[wasm_bindgen]
@@ -43,12 +47,14 @@ pub async fn initialize(
         unchecked_param_type = "{ maxBatch?: number; maxQueue?: number; kvCacheBytes?: number } | null | undefined"
     )]
     limits: JsValue,
+    keeper: KernelKeeper,
 ) -> Result<(), JsValue> {
     let initialized = async {
         let kind = string_from_js(&kind, "kind")?;
         let name = string_from_js(&name, "name")?;
         let limits = options_from_js(limits, "limits")?;
-        device::initialize(&kind, is_software, &name, limits).await
+        let keeper = keeper.is_object().then_some(keeper);
+        device::initialize(&kind, is_software, &name, limits, keeper).await
     };
     let initialized = initialized.await;
     initialized.map_err(|error| error_to_js(&error))
@@ -60,7 +66,7 @@ pub async fn initialize(
 /// # Errors
 /// `invalid_type`, `download_failed`, `corrupt_model`, `unsupported_model`, `out_of_memory`, `device_lost`.
 #[wasm_bindgen(
-    unchecked_return_type = "{ architecture: string; contextLength: number; vocabularySize: number; fileBytes: number; sha256: string[] }"
+    unchecked_return_type = "{ architecture: string; contextLength: number; vocabularySize: number; fileBytes: number; sha256: string[]; kernels?: { origin: \"default\" | \"kept\" | \"calibrated\"; parameters: Record<string, number> } }"
 )]
 pub async fn load(
     #[wasm_bindgen(unchecked_param_type = "string")] id: JsValue,

@@ -41,6 +41,22 @@ impl Host {
             tasks: Rc::new(Tasks::new()?),
         })
     }
+
+    /// Cores that the browser tells of, at least 1.
+    pub(crate) fn n_cores(&self) -> usize {
+        let global = js_sys::global();
+        let n_cores = js_sys::Reflect::get(&global, &"navigator".into())
+            .and_then(|navigator| js_sys::Reflect::get(&navigator, &"hardwareConcurrency".into()))
+            .ok()
+            .and_then(|n_cores| n_cores.as_f64());
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a small count"
+        )]
+        let n_cores = n_cores.map_or(1, |n_cores| n_cores.clamp(1.0, 1024.0) as usize);
+        n_cores
+    }
 }
 
 impl Runtime for Host {

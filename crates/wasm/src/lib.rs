@@ -8,6 +8,7 @@ mod device;
 mod exports;
 mod host;
 mod iterator;
+mod kernels;
 mod loading;
 mod models;
 mod panic;
@@ -17,6 +18,7 @@ mod threads;
 
 pub use exports::*;
 pub use iterator::CompletionIterator;
+pub use kernels::KernelKeeper;
 pub use source::ForwardSource;
 #[cfg(target_feature = "atomics")]
 pub use threads::*;

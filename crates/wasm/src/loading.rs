@@ -9,18 +9,19 @@ use cinderlm_weights::gguf::GgufReader;
 
 use crate::device::Place;
 use crate::host::Host;
+use crate::kernels;
 use crate::models::Loaded;
 use crate::source::HashedFiles;
 
 /// The models of this module.
 pub(crate) type Model = LoadedModel;
 
-/// Reads GGUF files to their end.
+/// Reads GGUF files to their end, and calibrates the kernels on the first model. Gives the place that the model runs at.
 pub(crate) async fn open(
     files: HashedFiles,
     context_length: Option<u64>,
-    place: &Place,
-) -> Result<Loaded, CompletionError> {
+    place: Place,
+) -> Result<(Loaded, Place), CompletionError> {
     let mut reader = GgufReader::open_parts(files).await.map_err(gguf_failure)?;
     let tokenizer = load_tokenizer(reader.metadata_mut())?;
     let options = LoadOptions {
@@ -32,15 +33,18 @@ pub(crate) async fn open(
     let mut hooks = Hooks(&place.host);
     let (device, profile) = (&place.device, place.profile);
     let model = load_model(&mut reader, device, profile, options, &mut hooks).await;
-    let model = model.map_err(model_failure)?;
+    let mut model = model.map_err(model_failure)?;
     let files = reader.into_source().finish().await;
-    Ok(Loaded {
+    let files = files.map_err(source_failure)?.whole;
+    let place = kernels::calibrate(place, &mut model).await?;
+    let loaded = Loaded {
         tokenizer,
         architecture: model.info().architecture.clone(),
         kv_bytes_per_token: model.info().kv_bytes_per_token,
-        files: files.map_err(source_failure)?.whole,
+        files,
         model,
-    })
+    };
+    Ok((loaded, place))
 }
 
 /// JavaScript's source counts the bytes and hears of cancellations; only the event loop is ours to serve.

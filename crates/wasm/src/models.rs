@@ -9,9 +9,9 @@ use cinderlm_engine::{
     CallOptions, CompletionStream, Engine, EngineOptions, Identity, StepStats, StreamHandle,
     WorkStats, collect, system_fingerprint,
 };
-use cinderlm_kernels::gpu_bytes_in_use;
+use cinderlm_kernels::{Profile, gpu_bytes_in_use};
 use cinderlm_models::CausalLm as _;
-use cinderlm_protocol::{Chunk, Completion, CompletionError, CompletionRequest, ErrorCode};
+use cinderlm_protocol::{Chunk, Completion, CompletionError, CompletionRequest, Device, ErrorCode};
 use cinderlm_tokenizer::{SpecialTokens, Tokenizer};
 use futures::channel::oneshot;
 use futures::future::Shared;
@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::{Place, place};
 use crate::host::Host;
+use crate::kernels::Origin;
 use crate::loading::{self, Model};
 use crate::source::{HashedFiles, WholeFile};
 
@@ -64,6 +65,15 @@ pub(crate) struct ModelReport {
     file_bytes: u64,
     /// Of each file.
     sha256: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kernels: Option<KernelReport>,
+}
+
+/// What the kernels of a model are compiled for, on WebGPU.
+#[derive(Serialize)]
+struct KernelReport {
+    origin: Origin,
+    parameters: Profile,
 }
 
 /// Bytes that this module holds.
@@ -120,7 +130,7 @@ pub(crate) async fn load(
 ) -> Result<ModelReport, CompletionError> {
     let place = place()?;
     let context_length = options.context_length;
-    let loaded = loading::open(files, context_length, &place).await?;
+    let (loaded, place) = loading::open(files, context_length, place).await?;
     let sha256: Vec<String> = (loaded.files.iter())
         .map(|file| file.sha256.clone())
         .collect();
@@ -130,6 +140,10 @@ pub(crate) async fn load(
         vocabulary_size: loaded.model.vocab_size(),
         file_bytes: loaded.files.iter().map(|file| file.n_bytes).sum(),
         sha256: sha256.clone(),
+        kernels: (place.kind == Device::Webgpu).then_some(KernelReport {
+            origin: place.origin,
+            parameters: place.profile,
+        }),
     };
     let engine_options = engine_options(&place, loaded.kv_bytes_per_token);
     let identity = identity(&id, &sha256.concat(), &place);
@@ -315,8 +329,8 @@ fn engine_options(place: &Place, kv_bytes_per_token: u64) -> EngineOptions {
     let count = |given: Option<u32>, usual: usize| given.map_or(usual, |count| count as usize);
     EngineOptions {
         prefill_rows: match place.kind {
-            cinderlm_protocol::Device::Cpu => CPU_PREFILL_ROWS,
-            cinderlm_protocol::Device::Webgpu => usual.prefill_rows,
+            Device::Cpu => CPU_PREFILL_ROWS,
+            Device::Webgpu => usual.prefill_rows,
         },
         max_batch: count(place.limits.max_batch, usual.max_batch),
         kv_tokens,

@@ -83,6 +83,7 @@ export class Cinder {
     checkCount("maxBatch", options.maxBatch, 1, 256);
     checkCount("maxQueue", options.maxQueue, 0, 2 ** 32 - 1);
     checkCount("threads", options.threads, 1, 64);
+    if (options.calibrate !== undefined && typeof options.calibrate !== "boolean") throw new TypeError(`calibrate: expected true or false, got ${kindOf(options.calibrate)}.`);
     checkUrls(options.wasmUrls);
     checkCount("kvCacheBytes", options.kvCacheBytes, 0, Number.MAX_SAFE_INTEGER);
     if (options.apiKeys?.some((key) => typeof key !== "string" || key === "")) throw new TypeError("apiKeys: expected texts that are not empty.");
@@ -290,10 +291,10 @@ export class Cinder {
         this.#forget(connection, error);
       },
     });
-    const { threads, device = "auto" } = this.#options;
+    const { threads, calibrate, device = "auto" } = this.#options;
     const limits = batchLimits(this.#options);
     const urls = moduleUrls(this.#options.wasmUrls);
-    const started = connection.start({ type: "start", device, limits, storage, urls, ...(threads === undefined ? {} : { threads }) });
+    const started = connection.start({ type: "start", device, limits, storage, urls, ...(threads === undefined ? {} : { threads }), ...(calibrate === undefined ? {} : { calibrate }) });
     this.#running = { connection, started };
     started.then(
       (device) => this.#logger.info(`cinderlm runs on ${device.name}: ${device.reason}`),

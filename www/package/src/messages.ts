@@ -41,7 +41,7 @@ export interface BatchLimits {
 
 /** From page to worker. Every request carries an `id` that its answers repeat. */
 export type Request =
-  | { type: "start"; id: number; device: DeviceKind; limits: BatchLimits; storage: WireStorage; urls: ModuleUrls; threads?: number }
+  | { type: "start"; id: number; device: DeviceKind; limits: BatchLimits; storage: WireStorage; urls: ModuleUrls; threads?: number; calibrate?: boolean }
   | { type: "load"; id: number; model: WireModel }
   | { type: "complete"; id: number; model: WireModel; params: CompletionParams; window: number; cacheScope: string }
   | { type: "tokenize"; id: number; model: WireModel; text: string }

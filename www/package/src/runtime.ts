@@ -1,6 +1,7 @@
 import initCpu, * as cpu from "../generated/cpu/cpu.js";
 import initCpuThreads, * as cpuThreads from "../generated/cpu-threads/cpu-threads.js";
 import initWebgpu, * as webgpu from "../generated/webgpu/webgpu.js";
+import type { KernelKeeper } from "../generated/webgpu/webgpu.js";
 import type { DeviceChoice } from "./device.js";
 import { errorBody, isErrorBody } from "./errors.js";
 import { GpuMeter } from "./gpu-meter.js";
@@ -22,6 +23,8 @@ export interface RuntimeOptions {
   threads: number;
   /** The module is there, though it may not have its device yet. */
   onModule: (module: Runtime) => void;
+  /** Who keeps what a calibration of kernels finds; undefined where none is to be made. */
+  openKernels: (choice: DeviceChoice) => Promise<KernelKeeper | undefined>;
   /** Something went wrong without which it goes on. */
   onWarning: (message: string) => void;
   /** Has the page start threads. */
@@ -38,13 +41,16 @@ export function startRuntime(choice: DeviceChoice, options: RuntimeOptions): Pro
   return choice.kind === "webgpu" ? startWebgpu(choice, options) : startCpu(choice, options);
 }
 
-async function startWebgpu(choice: DeviceChoice, { urls, limits, onModule }: RuntimeOptions): Promise<Started> {
-  await instantiate(initWebgpu({ module_or_path: fetch(urls.webgpu ?? new URL("./cinderlm-webgpu.wasm", import.meta.url)) }));
+async function startWebgpu(choice: DeviceChoice, { urls, limits, onModule, openKernels }: RuntimeOptions): Promise<Started> {
+  const [kernels] = await Promise.all([
+    openKernels(choice),
+    instantiate(initWebgpu({ module_or_path: fetch(urls.webgpu ?? new URL("./cinderlm-webgpu.wasm", import.meta.url)) })),
+  ]);
   onModule(webgpu);
   const meter = new GpuMeter();
   joinSubmissions(); // After the meter, which counts what is submitted in the end.
   webgpu.watchDevice(() => meter.take());
-  await webgpu.initialize("webgpu", choice.software, choice.name, limits);
+  await webgpu.initialize("webgpu", choice.software, choice.name, limits, kernels);
   return { runtime: webgpu, device: { kind: "webgpu", name: choice.name, reason: choice.reason, threads: 1 } };
 }
 
@@ -77,7 +83,7 @@ async function startThreads(options: RuntimeOptions): Promise<number> {
 
 async function finish(runtime: Runtime, { name }: DeviceChoice, { limits, onModule }: RuntimeOptions, threads: number, reason: string): Promise<Started> {
   onModule(runtime);
-  await runtime.initialize("cpu", false, name, limits);
+  await runtime.initialize("cpu", false, name, limits, undefined);
   return { runtime, device: { kind: "cpu", name, reason, threads } };
 }
 

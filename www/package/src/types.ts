@@ -210,6 +210,14 @@ export interface ModelInfo {
   sha256?: string[];
   /** Why its file is not kept, if it should have been. */
   notStored?: StorageNotice;
+  /** What its kernels were compiled for. Set once loaded on WebGPU. */
+  kernels?: KernelInfo;
+}
+
+/** The parameters of a model's kernels, and whether they are those of the adapter's class, of an earlier calibration that was kept, or of one now. */
+export interface KernelInfo {
+  origin: "default" | "kept" | "calibrated";
+  parameters: Record<string, number>;
 }
 
 /** Where the bytes of a model come from: the network, what is stored on this device, or a given file. */
@@ -393,6 +401,12 @@ export interface CinderOptions {
    * machine has cores, up to 8. They change no result.
    */
   threads?: number;
+  /**
+   * Whether the first model that is loaded on WebGPU has variants of the kernel parameters tried, which takes up to two seconds once; what was fastest
+   * is kept beside the models' files, for this adapter and version. Default: on a real GPU, where there is a place to keep it. A calibration
+   * changes logits by rounding, and with them `system_fingerprint`.
+   */
+  calibrate?: boolean;
 }
 
 /** Options of one call. */

@@ -1,6 +1,7 @@
 /// <reference lib="webworker" />
-import { chooseDevice, cpuInstead, type GpuLike } from "./device.js";
+import { chooseDevice, cpuInstead, type DeviceChoice, type GpuLike } from "./device.js";
 import { errorBody, isErrorBody, type ErrorBody } from "./errors.js";
+import { StoredKernels } from "./kernels.js";
 import { ModelLoader } from "./loader.js";
 import type { LocalReport, Reply, Request, WireModel, WireStorage } from "./messages.js";
 import { withModelFiles } from "./model-files.js";
@@ -115,11 +116,14 @@ async function start(request: Extract<Request, { type: "start" }>): Promise<Devi
 }
 
 /** Starts the module of the device that suits. Where that was ours to choose, the CPU takes the place of a GPU that does not start. */
-async function startOn({ device, urls, limits, threads = defaultThreads() }: Extract<Request, { type: "start" }>): Promise<Started> {
+async function startOn({ device, urls, limits, calibrate, threads = defaultThreads() }: Extract<Request, { type: "start" }>): Promise<Started> {
   const choice = await chooseDevice(device, (navigator as { gpu?: GpuLike }).gpu);
   const onWarning = (message: string): void => send({ type: "warning", message });
   const onModule = (module: Runtime): void => void (wasm = module);
-  const options = { urls, limits, threads, onModule, onWarning, startThreads };
+  // In software nothing is gained that a visitor would wait for, and what cannot be kept would be waited for at every visit.
+  const calibrates = ({ software }: DeviceChoice): boolean => calibrate ?? (!software && storage !== undefined);
+  const openKernels = async (choice: DeviceChoice): Promise<StoredKernels | undefined> => (calibrates(choice) ? StoredKernels.open(storage, onWarning) : undefined);
+  const options = { urls, limits, threads, onModule, onWarning, openKernels, startThreads };
   try {
     return await startRuntime(choice, options);
   } catch (error) {

@@ -84,6 +84,7 @@ for (const [name, options] of [
   ["no threads", { threads: 0 }],
   ["half a thread", { threads: 1.5 }],
   ["too many threads", { threads: 65 }],
+  ["a calibration that is a number", { calibrate: 1 as never }],
   ["one address for all modules", { wasmUrls: "/cinderlm.wasm" as never }],
   ["the address of a module that is not there", { wasmUrls: { gpu: "/gpu.wasm" } as never }],
   ["half a queue", { maxQueue: 0.5 }],
@@ -112,11 +113,11 @@ for (const [name, model, code] of [
   });
 }
 
-test("the worker is told where modules are and how many threads it may have, and its warnings are logged", async () => {
+test("the worker is told where modules are and how many threads it may have and whether to calibrate, and its warnings are logged", async () => {
   const warnings: string[] = [];
   const logger = { ...console, info: () => undefined, warn: (message: string) => void warnings.push(message) };
   const wasmUrls = { cpu: "https://example.test/cpu.wasm", cpuThreads: new URL("https://example.test/threads.wasm") };
-  const cinder = make({ wasmUrls, threads: 3, logger });
+  const cinder = make({ wasmUrls, threads: 3, calibrate: false, logger });
   await cinder.device();
   const [worker] = cinder.workers;
   const start = worker?.received.find(({ type }) => type === "start");
@@ -128,6 +129,7 @@ test("the worker is told where modules are and how many threads it may have, and
     storage: "origin-private",
     urls: { cpu: "https://example.test/cpu.wasm", cpuThreads: "https://example.test/threads.wasm" },
     threads: 3,
+    calibrate: false,
   });
   worker?.reply({ type: "warning", message: "a thread is missing" });
   assert.deepEqual(warnings, ["cinderlm: a thread is missing"]);

@@ -56,8 +56,17 @@ impl LinearSpec {
         if self.lanes == 1 {
             return 0;
         }
-        let squares = if self.has_norm { QUAD } else { 0 };
-        self.lanes * self.rows_per_unit * (self.tiles_per_unit * TILE_ROWS + squares) * 4
+        let sums = self.tiles_per_unit * self.rows_per_unit * self.lanes * TILE_ROWS;
+        (sums + self.n_squares() * QUAD) * 4
+    }
+
+    /// Quads of squares in shared memory, which has at least one.
+    fn n_squares(&self) -> usize {
+        if self.has_norm {
+            self.rows_per_unit * self.lanes
+        } else {
+            1
+        }
     }
 
     /// Columns of the result that an invocation writes.
@@ -101,11 +110,7 @@ pub(super) fn launch(
         lanes: profile.linear_lanes,
         // A software adapter runs masked rows too: a single row must not pay for a tile of them.
         rows_per_unit: profile.linear_rows.min(n_x.next_power_of_two()),
-        tiles_per_unit: if is_serial {
-            tiles * parts
-        } else {
-            tiles.max(parts)
-        },
+        tiles_per_unit: tiles.max(parts),
         has_norm: norm.is_some(),
         is_gated: params.is_gated,
     };
@@ -118,7 +123,9 @@ pub(super) fn launch(
     let n_out = layout.n_rows / parts;
     let n_tiles = n_out.div_ceil(TILE_ROWS);
     let tiles_out = if is_serial {
-        (n_tiles * n_groups / profile.linear_cubes).clamp(1, tiles)
+        let most = (n_tiles * n_groups / profile.linear_cubes).clamp(1, spec.tiles_out());
+        // As many for each, for those past the last are formed too.
+        n_tiles.div_ceil(n_tiles.div_ceil(most))
     } else {
         spec.tiles_out()
     };
@@ -291,11 +298,7 @@ fn linear(
         partial[(i * lanes + lane) * TILE_ROWS + unit] = sums[i];
     }
     let mut partial_squares =
-        Shared::<[Vector<f32, Const<4>>]>::new_slice(comptime!(if spec.has_norm {
-            rows * lanes
-        } else {
-            1
-        }));
+        Shared::<[Vector<f32, Const<4>>]>::new_slice(comptime!(spec.n_squares()));
     if comptime!(spec.has_norm) {
         if unit == 0 {
             #[unroll]

@@ -6,8 +6,8 @@
 //! an invocation reads 32 columns of its rows once, and then goes through all its outputs, 32 apart, with them: `place.tiles` of them, a number
 //! that depends on the shape and on no result. That loop is not unrolled, for adapters take long to compile what is.
 //!
-//! Quanta of 4 bits are multiplied as they are, both quads of a word together, and a block's scale and offset applied to the sum of its 32 products
-//! and of its 32 activations.
+//! Quanta of 4 bits are multiplied where they lie in a word, which saves shifts, by activations that make up for it, and a block's scale and offset
+//! applied to the sum of its 32 products and of its 32 activations.
 
 use cinderlm_weights::PackedFormat;
 use cinderlm_weights::packed::{BLOCK, TILE_ROWS};
@@ -16,8 +16,8 @@ use cubecl::prelude::*;
 use super::grid_index;
 use super::linear::{LinearSpec, OutputPlace, finished, norm_factor, write};
 use super::unpack::{
-    PackedRow, PackedShape, QUAD, has_scale_per_block, packed_row, pair_quantum, pair_word,
-    quad_value, read_quad, read_scale,
+    PackedRow, PackedShape, QUAD, has_scale_per_block, pair_factors, pair_quantum, pair_word,
+    quad_value, read_quad, read_scale, row_of_tile,
 };
 
 const QUADS: usize = BLOCK / QUAD;
@@ -30,10 +30,10 @@ fn is_paired(format: PackedFormat) -> bool {
 /// 32 columns of an invocation's rows.
 #[derive(CubeType)]
 struct Activations {
-    /// Normed but for the factor of the row; all of a row, then of the next.
-    quads: Sequence<Vector<f32, Const<4>>>,
+    /// Normed but for the factor of the row; all of a row, then of the next. For paired quanta, times what these lack.
+    quads: Array<Vector<f32, Const<4>>>,
     /// Sum of each row's.
-    totals: Sequence<f32>,
+    totals: Array<f32>,
 }
 
 #[cube(launch_unchecked)]
@@ -55,48 +55,58 @@ pub(super) fn linear_serial(
 ) {
     let rows = comptime!(spec.rows_per_unit);
     let (n_out, tiles) = (place.n_out as usize, place.tiles as usize);
+    let n_tiles = n_out.div_ceil(TILE_ROWS);
     let first_tile = CUBE_POS_X as usize * tiles;
     let first_row = grid_index() * rows;
     let parts = comptime!(if spec.is_gated { 2usize } else { 1usize });
 
-    let mut sums = Array::<f32>::new(comptime!(rows * spec.tiles_per_unit));
-    for i in 0..rows * parts * tiles {
-        sums[i] = f32::new(0.0);
-    }
-    let mut squares = Sequence::<RuntimeCell<Vector<f32, Const<4>>>>::new();
+    // An array for each row: what one takes to compile grows with the square of its length on Mesa's lavapipe.
+    let mut sums = Sequence::<Array<f32>>::new();
     #[unroll]
     for _ in 0..rows {
-        squares.push(RuntimeCell::<Vector<f32, Const<4>>>::new(Vector::new(0.0)));
+        let mut of_row = Array::<f32>::new(comptime!(spec.tiles_per_unit));
+        for i in 0..parts * tiles {
+            of_row[i] = f32::new(0.0);
+        }
+        sums.push(of_row);
+    }
+    let mut squares = Array::<Vector<f32, Const<4>>>::new(rows);
+    for m in 0..rows {
+        squares[m] = Vector::new(0.0);
     }
     for block in 0..shape.n_blocks as usize {
         let n_x = place.n_x as usize;
-        let xs = read_activations(x, &norm, &squares, first_row, n_x, block, &shape, spec);
-        for t in 0..parts * tiles {
-            // Tiles past the last repeat it, and are not written. The second half of gated outputs begins with a tile.
-            let tile = min(first_tile + t % tiles, (n_out - 1) / TILE_ROWS);
-            let row = t / tiles * n_out + tile * TILE_ROWS + UNIT_POS_X as usize;
-            let weights = packed_row(row, &shape);
-            if comptime!(is_paired(spec.format)) {
-                add_pairs(words, &weights, block, &xs, &mut sums, t * rows, spec);
-            } else {
-                add_quads(words, &weights, block, &xs, &mut sums, t * rows, spec);
+        let xs = read_activations(x, &norm, &mut squares, first_row, n_x, block, &shape, spec);
+        for part in 0..parts {
+            for t in 0..tiles {
+                // Tiles past the last repeat it, and are not written. The second half of gated outputs begins with a tile.
+                let tile = part * n_tiles + min(first_tile + t, n_tiles - 1);
+                let weights = row_of_tile(tile, UNIT_POS_X as usize, &shape);
+                let output = part * tiles + t;
+                if comptime!(is_paired(spec.format)) {
+                    add_pairs(words, &weights, block, &xs, &mut sums, output, spec);
+                } else {
+                    add_quads(words, &weights, block, &xs, &mut sums, output, spec);
+                }
             }
         }
     }
     let mut factors = Array::<f32>::new(rows);
     #[unroll]
     for m in 0..rows {
-        factors[m] = norm_factor(squares.index(m).read(), epsilon, &shape, spec);
+        factors[m] = norm_factor(squares[m], epsilon, &shape, spec);
     }
+    #[unroll]
     for m in 0..rows {
+        let sums = sums.index(m);
         for t in 0..tiles {
             let mut up = f32::new(0.0);
             if comptime!(spec.is_gated) {
-                up = sums[(t + tiles) * rows + m];
+                up = sums[t + tiles];
             }
             let out = (first_tile + t) * TILE_ROWS + UNIT_POS_X as usize;
             if first_row + m < place.n_x as usize && out < n_out {
-                let sum = sums[t * rows + m];
+                let sum = sums[t];
                 let value = finished(sum, up, factors[m], &bias, out, n_out, spec);
                 write(value, first_row + m, out, &residual, y, &place);
             }
@@ -105,6 +115,8 @@ pub(super) fn linear_serial(
 }
 
 /// Reads a block of 32 columns of the rows from `first_row` on, and adds its squares up for the norm. Rows past the last repeat it.
+///
+/// Here alone loops over rows are not unrolled: a software adapter compiles several ways of loading for each place that loads.
 #[cube]
 #[allow(
     clippy::too_many_arguments,
@@ -113,17 +125,24 @@ pub(super) fn linear_serial(
 fn read_activations(
     x: &[Vector<f32, Const<4>>],
     norm: &ComptimeOption<&[Vector<f32, Const<4>>]>,
-    squares: &Sequence<RuntimeCell<Vector<f32, Const<4>>>>,
+    squares: &mut Array<Vector<f32, Const<4>>>,
     first_row: usize,
     n_x: usize,
     block: usize,
     shape: &PackedShape,
     #[comptime] spec: LinearSpec,
 ) -> Activations {
-    let mut quads = Sequence::<Vector<f32, Const<4>>>::new();
-    let mut totals = Sequence::<f32>::new();
-    #[unroll]
-    for m in 0..comptime!(spec.rows_per_unit) {
+    let rows = comptime!(spec.rows_per_unit);
+    let mut quads = Array::<Vector<f32, Const<4>>>::new(comptime!(rows * QUADS));
+    let mut totals = Array::<f32>::new(rows);
+    let mut factors = Sequence::<Vector<f32, Const<4>>>::new();
+    if comptime!(spec.has_norm) {
+        #[unroll]
+        for quad in 0..QUADS {
+            factors.push(norm.unwrap()[block * QUADS + quad]);
+        }
+    }
+    for m in 0..rows {
         let row = min(first_row + m, n_x - 1);
         let start = (row * shape.n_blocks as usize + block) * QUADS;
         let mut total = Vector::<f32, Const<4>>::new(0.0);
@@ -133,32 +152,32 @@ fn read_activations(
             let mut values = x[start + quad];
             if comptime!(spec.has_norm) {
                 square += values * values;
-                values *= norm.unwrap()[block * QUADS + quad];
+                values *= *factors.index(quad);
             }
             total += values;
-            quads.push(values);
+            if comptime!(is_paired(spec.format)) {
+                values *= pair_factors(comptime!(quad >= QUADS / 2));
+            }
+            quads[m * QUADS + quad] = values;
         }
         if comptime!(spec.has_norm) {
-            let sum = squares.index(m);
-            sum.store(sum.read() + square);
+            squares[m] += square;
         }
-        totals.push(
-            (total.extract(0usize) + total.extract(1usize))
-                + (total.extract(2usize) + total.extract(3usize)),
-        );
+        totals[m] = (total.extract(0usize) + total.extract(1usize))
+            + (total.extract(2usize) + total.extract(3usize));
     }
     Activations { quads, totals }
 }
 
-/// Adds the products of a block of weights, two quads to a word, to the sums from `first` on, one a row.
+/// Adds the products of a block of weights, two quads to a word, to each row's sum for output `output` of the invocation.
 #[cube]
 fn add_pairs(
     words: &[u32],
     weights: &PackedRow,
     block: usize,
     xs: &Activations,
-    sums: &mut Array<f32>,
-    first: usize,
+    sums: &mut Sequence<Array<f32>>,
+    output: usize,
     #[comptime] spec: LinearSpec,
 ) {
     let rows = comptime!(spec.rows_per_unit);
@@ -173,8 +192,8 @@ fn add_pairs(
         }
         #[unroll]
         for m in 0..rows {
-            let low = *xs.quads.index(comptime!(m * QUADS + pair));
-            let high = *xs.quads.index(comptime!(m * QUADS + QUADS / 2 + pair));
+            let low = xs.quads[comptime!(m * QUADS + pair)];
+            let high = xs.quads[comptime!(m * QUADS + QUADS / 2 + pair)];
             let sum = products.index(m);
             sum.store(sum.read() + (dot(&quanta, 0usize, low) + dot(&quanta, QUAD, high)));
         }
@@ -182,8 +201,9 @@ fn add_pairs(
     let scale = read_scale(words, weights, block, 0usize, spec.format);
     #[unroll]
     for m in 0..rows {
-        let offset = *xs.totals.index(m) * scale.offset;
-        sums[first + m] += products.index(m).read() * scale.scale + offset;
+        let offset = xs.totals[m] * scale.offset;
+        let of_row = sums.index_mut(m);
+        of_row[output] += products.index(m).read() * scale.scale + offset;
     }
 }
 
@@ -194,8 +214,8 @@ fn add_quads(
     weights: &PackedRow,
     block: usize,
     xs: &Activations,
-    sums: &mut Array<f32>,
-    first: usize,
+    sums: &mut Sequence<Array<f32>>,
+    output: usize,
     #[comptime] spec: LinearSpec,
 ) {
     let rows = comptime!(spec.rows_per_unit);
@@ -214,7 +234,7 @@ fn add_quads(
             }
             #[unroll]
             for m in 0..rows {
-                let x = *xs.quads.index(comptime!(m * QUADS + quad));
+                let x = xs.quads[comptime!(m * QUADS + quad)];
                 let sum = products.index(m);
                 sum.store(sum.read() + dot(&values, 0usize, x));
             }
@@ -222,7 +242,8 @@ fn add_quads(
     }
     #[unroll]
     for m in 0..rows {
-        sums[first + m] += products.index(m).read();
+        let of_row = sums.index_mut(m);
+        of_row[output] += products.index(m).read();
     }
 }
 

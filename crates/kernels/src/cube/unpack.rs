@@ -49,8 +49,13 @@ pub(super) struct PackedRow {
 /// Finds a row, which must be below the padded number of rows.
 #[cube]
 pub(super) fn packed_row(row: usize, shape: &PackedShape) -> PackedRow {
-    let tile = (row / TILE_ROWS) * TILE_ROWS;
-    let lane = row % TILE_ROWS;
+    row_of_tile(row / TILE_ROWS, row % TILE_ROWS, shape)
+}
+
+/// Finds row `lane` of a tile.
+#[cube]
+pub(super) fn row_of_tile(tile: usize, lane: usize, shape: &PackedShape) -> PackedRow {
+    let tile = tile * TILE_ROWS;
     PackedRow {
         low: tile * shape.low_words as usize + lane,
         high: tile * shape.high_words as usize + lane + shape.high_offset as usize,
@@ -110,7 +115,7 @@ fn shared_word(
     words[section + (block * bits + quad % bits) * TILE_ROWS] >> (quad / bits * bits) as u32
 }
 
-/// The word of the quads `pair` and `pair + 4` of a block, in a format of 4 bits a quantum.
+/// The word of the quads `pair` and `pair + 4` of a block, in a format of 4 bits a quantum. Its top bit is flipped, for [`pair_quantum`].
 #[cube]
 pub(super) fn pair_word(
     words: &[u32],
@@ -119,13 +124,40 @@ pub(super) fn pair_word(
     #[comptime] pair: usize,
 ) -> u32 {
     words[row.low + (block * comptime!(BLOCK / QUAD / 2) + pair) * TILE_ROWS]
+        ^ comptime!(1u32 << 31)
 }
 
-/// Quantum `i` of a [`pair_word`]: four of the first quad, then four of the second.
+/// Bits below quantum `i` in a [`pair_word`], where four of the first quad and four of the second lie in turns.
+fn pair_place(i: usize) -> usize {
+    i % QUAD * 8 + i / QUAD * 4
+}
+
+/// Quantum `i` of a [`pair_word`], four of the first quad and then four of the second, as many times as its place says: whoever multiplies by it
+/// has multiplied by [`pair_factors`] before. It takes no shift, which software adapters do one invocation after another.
 #[cube]
 pub(super) fn pair_quantum(word: u32, #[comptime] i: usize) -> f32 {
-    let place = comptime!((i % QUAD * 8 + i / QUAD * 4) as u32);
-    small_float((word >> place) & 15u32)
+    let value = small_float(word & comptime!(15u32 << pair_place(i)));
+    if comptime!(pair_place(i) == 28) {
+        // With its top bit flipped, the highest is too small by 8 and has a sign.
+        value + comptime!(2_147_483_648.0f32)
+    } else {
+        value
+    }
+}
+
+/// What activations of a quad are multiplied by for [`pair_quantum`], powers of two.
+#[cube]
+pub(super) fn pair_factors(#[comptime] is_second: bool) -> Vector<f32, Const<4>> {
+    let mut factors = Vector::<f32, Const<4>>::new(0.0);
+    #[unroll]
+    for i in 0..QUAD {
+        let quantum = comptime!(if is_second { QUAD + i } else { i });
+        factors.insert(
+            i,
+            f32::new(comptime!(1.0 / (1u64 << pair_place(quantum)) as f32)),
+        );
+    }
+    factors
 }
 
 /// Value `i` of a quad. Unpacking values one by one, where they are used, keeps few of them alive at a time.
@@ -266,7 +298,7 @@ fn half_word(words: &[u32], section: usize, index: usize) -> u32 {
 fn half_value(bits: u32) -> f32 {
     let magnitude = bits & 0x7fff;
     // Exponents are biased by 15 in a half and by 127 in a single.
-    let normal = f32::reinterpret((magnitude << 13u32) + comptime!(112u32 << 23));
+    let normal = f32::reinterpret(magnitude * comptime!(1u32 << 13) + comptime!(112u32 << 23));
     let subnormal = small_float(magnitude) * comptime!(1.0 / 16_777_216.0f32);
     let value = select(magnitude < 0x400, subnormal, normal);
     select(bits > 0x7fff, -value, value)

@@ -12,6 +12,11 @@ pub(super) fn max_buffer_bytes(device: &CubeDevice) -> u64 {
     device.client().properties().memory.max_page_size
 }
 
+/// Most invocations of a workgroup.
+pub(super) fn max_units(device: &CubeDevice) -> usize {
+    device.client().properties().hardware.max_units_per_cube as usize
+}
+
 /// A tensor of these bytes.
 pub(super) fn upload(
     bytes: Bytes,

@@ -26,15 +26,15 @@ const LOGITS_ROWS: usize = 32;
 #[derive(Debug)]
 pub struct LlamaModel {
     info: ModelInfo,
-    network: Llama,
-    kv: KvMemory,
+    pub(super) network: Llama,
+    pub(super) kv: KvMemory,
     /// Of steps over the buffers that `kv` has in the generation after it. Declared before the clean-up, which would find their memory in use.
     recordings: Recordings,
     recorded_generation: u64,
     /// Of the number of rows that was drawn for last without a recording.
     draw_buffer: Option<(usize, Rc<DrawBuffer>)>,
-    profile: Profile,
-    device: Device,
+    pub(super) profile: Profile,
+    pub(super) device: Device,
     _cleanup: CleanupOnDrop,
 }
 
@@ -86,7 +86,11 @@ impl LlamaModel {
     }
 
     /// Logits of the `wanted` rows of a step, on the host.
-    async fn logits(&self, hidden: Tensor<2>, wanted: &[u32]) -> Result<Vec<f32>, ModelError> {
+    pub(super) async fn logits(
+        &self,
+        hidden: Tensor<2>,
+        wanted: &[u32],
+    ) -> Result<Vec<f32>, ModelError> {
         let n_values = wanted.len() * self.info.vocab_size;
         let mut logits = Vec::new();
         logits
@@ -111,14 +115,14 @@ impl LlamaModel {
     }
 
     /// Lays out a step. What was recorded over buffers that the caches no longer have is forgotten.
-    fn plan(&mut self, feeds: &[Feed<'_>]) -> Result<StepPlan, ModelError> {
+    pub(super) fn plan(&mut self, feeds: &[Feed<'_>]) -> Result<StepPlan, ModelError> {
         let plan = self.kv.plan(feeds);
         self.follow_caches();
         plan
     }
 
     /// Launches a step; gives its hidden rows.
-    fn launch(&mut self, plan: &StepPlan) -> Tensor<2> {
+    pub(super) fn launch(&mut self, plan: &StepPlan) -> Tensor<2> {
         let step = Step::new(&plan.rows, &plan.tables, &self.device);
         (self.network).forward(&step, self.kv.caches_mut(), self.profile)
     }
@@ -263,12 +267,12 @@ impl CausalLm for LlamaModel {
 
 /// Waits until a step has run, by reading one of its values: so a long prompt neither floods the device's queue nor hides a failure
 /// until its last chunk.
-async fn finished(hidden: Tensor<2>) -> Result<(), ModelError> {
+pub(super) async fn finished(hidden: Tensor<2>) -> Result<(), ModelError> {
     read(hidden.slice([0..1, 0..1])).await?;
     Ok(())
 }
 
-fn values_of(data: &TensorData) -> Result<&[f32], ModelError> {
+pub(super) fn values_of(data: &TensorData) -> Result<&[f32], ModelError> {
     data.as_slice().map_err(|error| ModelError::Execution {
         message: format!("logits are not single precision: {error:?}"),
     })

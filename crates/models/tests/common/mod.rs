@@ -29,7 +29,10 @@ impl On {
     pub(crate) fn device(self) -> (Device, Profile) {
         match self {
             Self::Cpu => (Device::flex(), Profile::cpu()),
-            Self::Gpu => (Device::wgpu(DeviceKind::DefaultDevice), Profile::software()),
+            Self::Gpu => (
+                Device::wgpu(DeviceKind::DefaultDevice),
+                Profile::software(2),
+            ),
         }
     }
 }

@@ -27,8 +27,8 @@ struct ScriptFile {
 pub(crate) async fn open(
     mut files: HashedFiles,
     _context_length: Option<u64>,
-    _place: &Place,
-) -> Result<Loaded, CompletionError> {
+    place: Place,
+) -> Result<(Loaded, Place), CompletionError> {
     let mut source = files.open(0).await.map_err(source_failure)?;
     let n_bytes = source.len().and_then(|len| usize::try_from(len).ok());
     let mut bytes = vec![0; n_bytes.unwrap_or_default()];
@@ -43,13 +43,14 @@ pub(crate) async fn open(
     let scripts = scripts.map(|script| read_script(&tokenizer, script).map_err(corrupt));
     let scripts = scripts.collect::<Result<Vec<_>, _>>()?;
     let model = ScriptedModel::new(TinyVocabulary::N_TOKENS, script.context_length, 1);
-    Ok(Loaded {
+    let loaded = Loaded {
         model: model.with_scripts(scripts),
         tokenizer,
         architecture: "scripted".to_owned(),
         kv_bytes_per_token: 1,
         files: files.whole,
-    })
+    };
+    Ok((loaded, place))
 }
 
 fn corrupt(error: impl ToString) -> CompletionError {
