@@ -57,13 +57,27 @@ for (const name of BROWSERS) {
         for (const [i, logprob] of logprobs.entries()) assert.ok(Math.abs(logprob - usual.logprobs[i]) <= 0.005, `${logprob} and ${usual.logprobs[i]}`);
       }
 
+      // What is kept is used, and a calibration that did not end is made anew, twice.
+      const linearTiles = first.kernels.parameters.linearTiles === 16 ? 32 : 16;
+      await page.evaluate((contents) => globalThis.kernelsFile(contents), JSON.stringify({ ...record, parameters: { ...record.parameters, linearTiles } }));
+      const other = await page.evaluate(() => globalThis.run({ calibrate: true }));
+      assert.deepEqual(other.kernels, { origin: "kept", parameters: { ...record.parameters, linearTiles } });
+      assert.notEqual(other.fingerprint, first.fingerprint);
+      const plain = await page.evaluate(() => globalThis.run({ calibrate: false }));
+      assert.deepEqual(plain.kernels, usual.kernels);
+      for (const [attempts, origin] of [[2, "calibrated"], [3, "default"]]) {
+        await page.evaluate((contents) => globalThis.kernelsFile(contents), JSON.stringify({ ...record, attempts, parameters: null }));
+        assert.equal((await page.evaluate(() => globalThis.run({ calibrate: true }))).kernels.origin, origin, `after ${attempts} attempts`);
+      }
+
       // Of another adapter, another version, with parameters that nobody offers, or half a file: as if there were none.
-      const others = [{ ...record, adapter: "another" }, { ...record, version: "0.0.0" }, { ...record, parameters: { ...record.parameters, linearTiles: 4096 } }, { parameters: 1 }, []];
+      const others = [{ ...record, adapter: "another" }, { ...record, version: "0.0.0" }, { ...record, parameters: { ...record.parameters, linearTiles: 4096 } }, { ...record, attempts: -1 }, { parameters: 1 }, []];
       for (const contents of [...others.map((other) => JSON.stringify(other)), '{"version":"']) {
         await page.evaluate((contents) => globalThis.kernelsFile(contents), contents);
         const again = await page.evaluate(() => globalThis.run({ calibrate: true }));
         assert.equal(again.kernels.origin, "calibrated", contents);
         assert.equal(again.text, usual.text);
+        assert.equal(again.warnings.length, contents.endsWith('"') ? 1 : 0, contents);
       }
 
       const unkept = await page.evaluate(() => globalThis.run({ calibrate: true, cache: false }));

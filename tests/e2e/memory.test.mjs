@@ -42,9 +42,9 @@ for (const name of BROWSERS) {
 
 /**
  * Sizes of the file that the page's process and the GPU's may hold besides what an empty page takes, while the file is downloaded and stored, and
- * while it is read from there. Reached on the CPU: 1.55 to 1.62 from a server and 1.48 to 1.52 from storage; on WebGPU 2.64 and
- * 2.60. On WebGPU in software, which keeps buffers in the GPU process, 1 is the weights, 0.5 the module, 0.2 the page's and the
- * worker's own, 0.3 Dawn's staging buffers and heaps, 0.3 what SwiftShader's compiler makes.
+ * while it is read from there. Reached on the CPU: 1.55 to 1.62 from a server and 1.48 to 1.52 from storage; on WebGPU 2.81 and
+ * 2.84. On WebGPU in software, which keeps buffers in the GPU process, 1 is the weights, 0.5 the module, 0.2 the page's and the
+ * worker's own, 0.3 Dawn's staging buffers and heaps, 0.5 what SwiftShader's compiler makes.
  */
 const MOST_FILE_SIZES = { cpu: 1.7, webgpu: 3 };
 

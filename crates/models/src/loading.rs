@@ -102,7 +102,7 @@ impl LoadedModel {
     /// Nothing else of the model changes. Logits of a variant that is taken differ by rounding.
     ///
     /// # Errors
-    /// The device was lost, or has no memory for a step.
+    /// The device was lost.
     pub async fn calibrate(&mut self, clock: CalibrationClock<'_>) -> Result<Profile, ModelError> {
         match self {
             Self::Llama(model) => model.calibrate(clock).await,

@@ -30,22 +30,23 @@ fn logits(model: &mut LoadedModel, ids: &[u32]) -> Vec<f32> {
 }
 
 #[test]
-fn whatever_is_chosen_logits_stay_and_no_memory_is_held() {
+fn whatever_is_chosen_logits_stay() {
     let ids = reference("tiny-llama").ids;
     let usual = Profile::software(2);
-    // Clocks on which what is timed first, or last, is the fastest.
-    for acceleration in [1.05, 0.95] {
+    let mut n_others = 0;
+    for seed in 1..=4u32 {
         let mut model = model("tiny-llama", On::Gpu);
         let expected = logits(&mut model, &ids);
-        let (time, tick) = (Cell::new(0.0), Cell::new(1.0));
+        // Time passes by chance, so that some variants look fast.
+        let (time, state) = (Cell::new(0.0), Cell::new(seed));
         let now = || {
-            tick.set(tick.get() * acceleration);
-            time.set(time.get() + tick.get());
+            state.set(state.get().wrapping_mul(48_271) % 2_147_483_647);
+            time.set(time.get() + 1.0 + f64::from(state.get() % 100));
             time.get()
         };
         let chosen = calibrate(&mut model, &now, f64::INFINITY);
         assert!(usual.family().contains(&chosen), "{chosen:?}");
-        assert_eq!(chosen == usual, acceleration > 1.0, "{chosen:?}");
+        n_others += u32::from(chosen != usual);
         assert_eq!(model.kv_bytes(), 0);
         let actual = logits(&mut model, &ids);
         let furthest = (actual.iter().zip(&expected))
@@ -53,6 +54,22 @@ fn whatever_is_chosen_logits_stay_and_no_memory_is_held() {
             .fold(0.0, f32::max);
         assert!(furthest <= TOLERANCE, "a logit is off by {furthest}");
         assert_eq!(actual.len(), expected.len());
+    }
+    assert!(n_others > 0, "no variant was ever taken");
+}
+
+#[test]
+fn a_device_that_becomes_faster_or_slower_decides_nothing() {
+    for acceleration in [1.01, 0.99] {
+        let mut model = model("tiny-llama", On::Gpu);
+        let (time, tick) = (Cell::new(0.0), Cell::new(100.0));
+        let now = || {
+            tick.set(tick.get() * acceleration);
+            time.set(time.get() + tick.get());
+            time.get()
+        };
+        let chosen = calibrate(&mut model, &now, f64::INFINITY);
+        assert_eq!(chosen, Profile::software(2), "{acceleration}");
     }
 }
 
@@ -66,8 +83,9 @@ fn no_variant_is_begun_when_the_time_is_up() {
     };
     let chosen = calibrate(&mut model, &now, 50.0);
     assert_eq!(chosen, Profile::software(2));
+    // Of the two steps of the profile that there was.
     let n_calls = calls.get();
-    assert!(n_calls < 16, "{n_calls} looks at the clock");
+    assert!(n_calls < 24, "{n_calls} looks at the clock");
 }
 
 #[test]

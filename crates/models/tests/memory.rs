@@ -3,8 +3,8 @@
 mod common;
 
 use cinderlm_kernels::{gpu_bytes_in_use, gpu_bytes_reserved};
-use cinderlm_models::{BLOCK_TOKENS, CausalLm, LoadedModel, LogitsFor};
-use common::{On, feed, model, reference};
+use cinderlm_models::{BLOCK_TOKENS, CalibrationClock, CausalLm, LoadedModel, LogitsFor};
+use common::{On, block_on, feed, model, reference};
 
 /// One completion with a fork, as an engine would run it.
 fn complete(model: &mut LoadedModel, ids: &[u32]) {
@@ -45,6 +45,14 @@ fn memory_does_not_grow_with_calls_or_loads() {
                     })
                     .collect();
                 assert_eq!(in_use[3], in_use[11], "{on:?}");
+                // A time that stands still has every trial made, and none won.
+                let clock = CalibrationClock {
+                    now_millis: &|| 0.0,
+                    budget_millis: 1.0,
+                };
+                block_on(model.calibrate(clock)).expect("the device is there");
+                (0..4).for_each(|_| complete(&mut model, &ids));
+                assert!(gpu_bytes_in_use(&device) <= in_use[11], "{on:?}");
                 drop(model);
                 gpu_bytes_reserved(&device)
             })

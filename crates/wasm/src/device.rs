@@ -8,7 +8,7 @@ use cinderlm_protocol::{CompletionError, Device, ErrorCode};
 use serde::Deserialize;
 
 use crate::host::Host;
-use crate::kernels::{self, KernelKeeper, Origin};
+use crate::kernels::{self, Calibration, KernelKeeper, Origin};
 
 /// What every model of this module runs on.
 #[derive(Clone)]
@@ -37,8 +37,8 @@ pub(crate) struct BatchLimits {
 
 thread_local! {
     static PLACE: RefCell<Option<Place>> = const { RefCell::new(None) };
-    /// Who is to be told what a calibration finds, as long as there is one to be made.
-    static KEEPER: RefCell<Option<KernelKeeper>> = const { RefCell::new(None) };
+    /// The calibration that is to be made with the first model.
+    static CALIBRATION: RefCell<Option<Calibration>> = const { RefCell::new(None) };
 }
 
 /// Initialises the device that all models will run on.
@@ -59,8 +59,10 @@ pub(crate) async fn initialize(
     })?;
     let (device, kind, usual) = open(kind, is_software, host.n_cores()).await?;
     let keeper = keeper.filter(|_| kind == Device::Webgpu);
-    let kept = (keeper.as_ref()).and_then(|keeper| kernels::kept(keeper, name, usual));
-    KEEPER.set(keeper.filter(|_| kept.is_none()));
+    let (kept, calibration) = keeper.map_or((None, None), |keeper| {
+        kernels::look_up(keeper, name, usual, &device)
+    });
+    CALIBRATION.set(calibration);
     let place = Place {
         device,
         kind,
@@ -84,9 +86,9 @@ pub(crate) fn place() -> Result<Place, CompletionError> {
     })
 }
 
-/// Who is to be told of a calibration, if one is to be made; nobody from then on.
-pub(crate) fn take_keeper() -> Option<KernelKeeper> {
-    KEEPER.take()
+/// The calibration that is to be made, if any; none from then on.
+pub(crate) fn take_calibration() -> Option<Calibration> {
+    CALIBRATION.take()
 }
 
 /// Has models that are loaded from now on run with what a calibration found.

@@ -1,5 +1,6 @@
 //! Kernel parameters that a calibration finds, and where they outlast the page.
 
+use burn::tensor::Device as BurnDevice;
 use cinderlm_engine::{Runtime as _, model_failure};
 use cinderlm_kernels::Profile;
 use cinderlm_models::{CalibrationClock, LoadedModel};
@@ -10,7 +11,7 @@ use wasm_bindgen::prelude::*;
 use crate::convert::to_js;
 use crate::device::{self, Place};
 
-/// The most that calibration adds to the first load, unless a variant takes much longer than those before it.
+/// The most that calibration adds to the first load, unless a trial takes much longer than those before it.
 const BUDGET_MILLIS: f64 = 2000.0;
 
 #[wasm_bindgen(typescript_custom_section)]
@@ -19,8 +20,8 @@ const KEEPER_TYPE: &str = r"
 export interface KernelKeeper {
   /** What was kept last; undefined if nothing was. */
   readonly kept: unknown;
-  /** Keeps a value of JSON in place of the one before. */
-  keep(record: unknown): Promise<void>;
+  /** Keeps a value of JSON in place of the one before. Resolves to whether a calibration is worth its time: false where nothing can be kept. */
+  keep(record: unknown): Promise<boolean>;
 }
 ";
 
@@ -38,12 +39,18 @@ extern "C" {
     async fn keep(this: &KernelKeeper, record: JsValue) -> Result<JsValue, JsValue>;
 }
 
+/// Calibrations that are begun and do not end, after which no other is: a variant may take the browser down.
+const MAX_ATTEMPTS: u32 = 3;
+
 /// What is kept. It serves for the adapter and the version that it was found with.
 #[derive(Serialize, Deserialize)]
 struct Record {
     version: String,
     adapter: String,
-    parameters: Profile,
+    /// Calibrations that were begun.
+    attempts: u32,
+    /// Once one has ended.
+    parameters: Option<Profile>,
 }
 
 /// Where the parameters of a model's kernels come from.
@@ -58,42 +65,70 @@ pub(crate) enum Origin {
     Calibrated,
 }
 
-/// What was kept for this adapter; `usual` are its class's parameters.
-pub(crate) fn kept(keeper: &KernelKeeper, adapter: &str, usual: Profile) -> Option<Profile> {
-    let record = serde_wasm_bindgen::from_value::<Record>(keeper.kept().ok()?).ok()?;
-    let is_ours = record.version == env!("CARGO_PKG_VERSION") && record.adapter == adapter;
-    (is_ours && usual.family().contains(&record.parameters)).then_some(record.parameters)
+/// A calibration that is to be made.
+pub(crate) struct Calibration {
+    keeper: KernelKeeper,
+    attempts: u32,
 }
 
-/// Calibrates the kernels on a model, if that is still to be done, and gives the place with what came of it.
-///
-/// What there was before is kept first: should a variant take the browser down, it is not tried again.
+/// What was kept for this adapter, of whose class `usual` are the parameters; and otherwise the calibration that is to be made, if any.
+pub(crate) fn look_up(
+    keeper: KernelKeeper,
+    adapter: &str,
+    usual: Profile,
+    device: &BurnDevice,
+) -> (Option<Profile>, Option<Calibration>) {
+    let record = (keeper.kept().ok()).and_then(|kept| serde_wasm_bindgen::from_value(kept).ok());
+    let record = record.filter(|record: &Record| {
+        record.version == env!("CARGO_PKG_VERSION") && record.adapter == adapter
+    });
+    let is_usable = |profile: &Profile| usual.family().contains(profile) && profile.fits(device);
+    let parameters = record.as_ref().and_then(|record| record.parameters);
+    match parameters.filter(is_usable) {
+        Some(profile) => (Some(profile), None),
+        None => {
+            let attempts = record.map_or(0, |record| record.attempts);
+            let calibration = (attempts < MAX_ATTEMPTS).then_some(Calibration { keeper, attempts });
+            (None, calibration)
+        }
+    }
+}
+
+/// Calibrates the kernels on a model, if that is still to be done, and gives the place with what came of it. That it begins is kept first.
 pub(crate) async fn calibrate(
     place: Place,
     model: &mut LoadedModel,
 ) -> Result<Place, CompletionError> {
-    let Some(keeper) = device::take_keeper() else {
+    let Some(mut calibration) = device::take_calibration() else {
         return Ok(place);
     };
-    keep(&keeper, &place, place.profile).await;
+    calibration.attempts += 1;
+    if !calibration.keep(&place, None).await {
+        return Ok(place);
+    }
     let clock = CalibrationClock {
         now_millis: &|| place.host.now_millis(),
         budget_millis: BUDGET_MILLIS,
     };
     let profile = model.calibrate(clock).await.map_err(model_failure)?;
-    keep(&keeper, &place, profile).await;
+    // What is not kept is found again next time; its owner knows why it was not.
+    calibration.keep(&place, Some(profile)).await;
     device::set_profile(profile);
     device::place()
 }
 
-async fn keep(keeper: &KernelKeeper, place: &Place, parameters: Profile) {
-    let record = Record {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        adapter: place.name.clone(),
-        parameters,
-    };
-    if let Ok(record) = to_js(&record) {
-        // What is not kept is found again next time; its owner knows why it was not.
-        let _ = keeper.keep(record).await;
+impl Calibration {
+    async fn keep(&self, place: &Place, parameters: Option<Profile>) -> bool {
+        let record = to_js(&Record {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            adapter: place.name.clone(),
+            attempts: self.attempts,
+            parameters,
+        });
+        let Ok(record) = record else {
+            return false;
+        };
+        let kept = self.keeper.keep(record).await;
+        kept.is_ok_and(|kept| kept.is_truthy())
     }
 }

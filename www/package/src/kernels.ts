@@ -7,21 +7,23 @@ const NAME = "kernels.json";
 /**
  * Keeps the kernel parameters that a calibration finds beside the files of models.
  *
- * They are worth two seconds, so nothing waits for storage that is busy, and nothing fails with it.
+ * They are worth two seconds, so nothing fails where storage does.
  */
 export class StoredKernels {
   readonly #storage: StorageBackend | undefined;
+  readonly #isForced: boolean;
   readonly #onWarning: (message: string) => void;
   readonly kept: unknown;
 
-  private constructor(storage: StorageBackend | undefined, onWarning: (message: string) => void, kept: unknown) {
+  private constructor(storage: StorageBackend | undefined, isForced: boolean, onWarning: (message: string) => void, kept: unknown) {
     this.#storage = storage;
+    this.#isForced = isForced;
     this.#onWarning = onWarning;
     this.kept = kept;
   }
 
-  /** Reads what was kept. Without storage nothing is. */
-  static async open(storage: StorageBackend | undefined, onWarning: (message: string) => void): Promise<StoredKernels> {
+  /** Reads what was kept. Without storage nothing is. With `isForced` a calibration is worth its time all the same. */
+  static async open(storage: StorageBackend | undefined, isForced: boolean, onWarning: (message: string) => void): Promise<StoredKernels> {
     let kept: unknown;
     try {
       const file = await storage?.read(NAME);
@@ -29,25 +31,39 @@ export class StoredKernels {
     } catch (error) {
       onWarning(`What an earlier calibration found could not be read: ${String(error)}`);
     }
-    return new StoredKernels(storage, onWarning, kept);
+    return new StoredKernels(storage, isForced, onWarning, kept);
   }
 
-  /** Keeps `record` in place of what was kept; or leaves it to another tab that does so. Never rejects. */
-  async keep(record: unknown): Promise<void> {
+  /** Keeps `record` in place of what was kept, unless another tab does so just now. Resolves to whether a calibration is worth its time; never rejects. */
+  async keep(record: unknown): Promise<boolean> {
+    return (await this.#write(record)) || this.#isForced;
+  }
+
+  /** Resolves to whether it is kept. */
+  async #write(record: unknown): Promise<boolean> {
     const storage = this.#storage;
-    if (storage === undefined) return;
+    if (storage === undefined) return false;
     try {
       const release = await tryLock("cinderlm-kernels");
-      if (release === undefined) return;
+      if (release === undefined) return false;
       try {
-        await storage.write(NAME, 0, new TextEncoder().encode(JSON.stringify(record)));
-        await storage.flush(NAME);
+        await write(storage, new TextEncoder().encode(JSON.stringify(record)));
       } finally {
-        await storage.close(NAME);
         await release();
       }
+      return true;
     } catch (error) {
       this.#onWarning(`What a calibration found is not kept: ${String(error)}`);
+      return false;
     }
+  }
+}
+
+async function write(storage: StorageBackend, bytes: Uint8Array): Promise<void> {
+  try {
+    await storage.write(NAME, 0, bytes);
+    await storage.flush(NAME);
+  } finally {
+    await storage.close(NAME);
   }
 }

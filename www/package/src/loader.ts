@@ -22,6 +22,8 @@ export class ModelLoader {
   readonly #host: LoaderHost;
   readonly #ready = new Map<string, { info: ModelInfo; version: number }>();
   readonly #loading = new Map<string, Load>();
+  /** Loads that were stopped and have not ended: the module hears of it between two readings, and then not before its kernels are calibrated. */
+  readonly #ending = new Map<string, Promise<unknown>>();
 
   constructor(host: LoaderHost) {
     this.#host = host;
@@ -75,10 +77,14 @@ export class ModelLoader {
   }
 
   async #run(model: WireModel, abort: AbortController, tell: (progress: LoadProgress) => void): Promise<ModelInfo> {
+    const ending = this.#ending.get(model.id);
+    if (ending !== undefined) {
+      await ending; // It would take this one's place in the module.
+      abort.signal.throwIfAborted();
+    }
     const info = await this.#host.load(model, abort.signal, tell);
     if (abort.signal.aborted) {
-      // What took its place meanwhile stays.
-      if (!this.#loading.has(model.id) && !this.#ready.has(model.id)) this.#host.unload(model.id);
+      this.#host.unload(model.id); // What takes its place waits for this.
       abort.signal.throwIfAborted();
     }
     this.#ready.set(model.id, { info, version: model.version });
@@ -91,6 +97,10 @@ export class ModelLoader {
     if (this.#loading.get(id) !== load) return;
     this.#loading.delete(id);
     load.abort.abort(reason);
+    const ending = Promise.allSettled([this.#ending.get(id), load.promise]).then(() => {
+      if (this.#ending.get(id) === ending) this.#ending.delete(id);
+    });
+    this.#ending.set(id, ending);
   }
 }
 

@@ -122,7 +122,7 @@ async function startOn({ device, urls, limits, calibrate, threads = defaultThrea
   const onModule = (module: Runtime): void => void (wasm = module);
   // In software nothing is gained that a visitor would wait for, and what cannot be kept would be waited for at every visit.
   const calibrates = ({ software }: DeviceChoice): boolean => calibrate ?? (!software && storage !== undefined);
-  const openKernels = async (choice: DeviceChoice): Promise<StoredKernels | undefined> => (calibrates(choice) ? StoredKernels.open(storage, onWarning) : undefined);
+  const openKernels = async (choice: DeviceChoice): Promise<StoredKernels | undefined> => (calibrates(choice) ? StoredKernels.open(storage, calibrate === true, onWarning) : undefined);
   const options = { urls, limits, threads, onModule, onWarning, openKernels, startThreads };
   try {
     return await startRuntime(choice, options);

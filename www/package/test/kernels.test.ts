@@ -27,9 +27,9 @@ function memory(files: Map<string, Uint8Array<ArrayBuffer>>, failing?: keyof Sto
 }
 
 /** Opens with the warnings that come. */
-async function open(storage: StorageBackend | undefined): Promise<{ kernels: StoredKernels; warnings: string[] }> {
+async function open(storage: StorageBackend | undefined, isForced = false): Promise<{ kernels: StoredKernels; warnings: string[] }> {
   const warnings: string[] = [];
-  return { kernels: await StoredKernels.open(storage, (message) => warnings.push(message)), warnings };
+  return { kernels: await StoredKernels.open(storage, isForced, (message) => warnings.push(message)), warnings };
 }
 
 test("what was kept last is there the next time", async () => {
@@ -37,15 +37,16 @@ test("what was kept last is there the next time", async () => {
   const { kernels, warnings } = await open(storage);
   assert.equal(kernels.kept, undefined);
   await kernels.keep({ parameters: { linearLanes: 8, attentionLanes: 32 } });
-  await kernels.keep({ parameters: { linearLanes: 4 } });
+  assert.equal(await kernels.keep({ parameters: { linearLanes: 4 } }), true);
   assert.deepEqual((await open(storage)).kernels.kept, { parameters: { linearLanes: 4 } });
   assert.deepEqual(warnings, []);
 });
 
 test("without storage nothing is kept, and nobody is warned", async () => {
   const { kernels, warnings } = await open(undefined);
-  await kernels.keep({});
+  assert.equal(await kernels.keep({}), false);
   assert.deepEqual([kernels.kept, warnings], [undefined, []]);
+  assert.equal(await (await open(undefined, true)).kernels.keep({}), true, "if it is asked for");
 });
 
 test("what is no JSON counts as nothing, with a warning", async () => {
@@ -57,7 +58,10 @@ test("what is no JSON counts as nothing, with a warning", async () => {
 for (const method of ["read", "write", "flush", "close"] as const) {
   test(`storage that fails to ${method} is a warning, not a failure`, async () => {
     const { kernels, warnings } = await open(memory(new Map(), method));
-    await kernels.keep({});
+    assert.equal(await kernels.keep({}), method === "read");
     assert.equal(warnings.length, 1, JSON.stringify(warnings));
+    // The next finds no lock that was left.
+    assert.equal(await kernels.keep({}), method === "read");
+    assert.equal(warnings.length, method === "read" ? 1 : 2);
   });
 }

@@ -44,6 +44,8 @@ function withResolvers(id: string): PromiseWithResolvers {
 }
 
 const quiet = (): void => undefined;
+/** Lets all that waits for nothing come to its end. */
+const settled = (): Promise<void> => new Promise((resolve) => setTimeout(resolve));
 
 test("two calls share one load, and a third finds it done", async () => {
   const { loader, log, gates } = host();
@@ -66,6 +68,7 @@ test("giving up stops the load only when nobody else waits", async () => {
   await assert.rejects(loads[1] as Promise<ModelInfo>, { name: "AbortError" });
   assert.deepEqual(log, ["load tale", "aborted"]);
   const again = loader.load(model, never, quiet);
+  await settled();
   gates[1]?.resolve();
   assert.equal((await again).loaded, true);
 });
@@ -76,6 +79,7 @@ test("a failed load is tried afresh by the next call", async () => {
   gates[0]?.reject(new Error("cut"));
   await assert.rejects(failing, /cut/);
   const again = loader.load(model, never, quiet);
+  await settled();
   gates[1]?.resolve();
   await again;
   assert.deepEqual(log, ["load tale", "load tale", "loaded tale"]);
@@ -94,12 +98,39 @@ test("a model that was registered anew replaces the one that is loading, and the
   const first = loader.load(model, never, quiet);
   const second = loader.load({ ...model, version: 2 }, never, quiet);
   await assert.rejects(first, { code: "model_not_found" });
+  await settled();
   gates.at(-1)?.resolve();
   await second;
   const third = loader.load({ ...model, version: 3 }, never, quiet);
+  await settled();
   gates.at(-1)?.resolve();
   await third;
   assert.deepEqual(log.filter((line) => line !== "aborted" && line !== "loaded tale"), ["load tale", "load tale", "unload tale", "load tale"]);
+});
+
+test("a load that hears late that it was stopped does not take the place of the next", async () => {
+  const log: string[] = [];
+  const gates: PromiseWithResolvers[] = [];
+  const loader = new ModelLoader({
+    load(wire): Promise<ModelInfo> {
+      log.push(`load ${wire.version}`);
+      gates.push(withResolvers(wire.id));
+      return (gates.at(-1) as PromiseWithResolvers).promise;
+    },
+    unload: () => void log.push("unload"),
+    loaded: () => void log.push("loaded"),
+  });
+  const first = loader.load(model, never, quiet);
+  const second = loader.load({ ...model, version: 2 }, never, quiet);
+  await settled();
+  assert.deepEqual(log, ["load 1"]);
+  gates[0]?.resolve();
+  await assert.rejects(first, { code: "model_not_found" });
+  await settled();
+  assert.deepEqual(log, ["load 1", "unload", "load 2"]);
+  gates[1]?.resolve();
+  assert.equal((await second).loaded, true);
+  assert.deepEqual(log, ["load 1", "unload", "load 2", "loaded"]);
 });
 
 test("progress ends with ready, for every listener", async () => {

@@ -7,7 +7,8 @@
 //! A workgroup has one head of one row. Its `lanes` invocations walk the positions `lane, lane + lanes, …`, each with a softmax of its
 //! own: the largest score so far, the sum of weights and the weighted sum of values, both relative to that score (Milakov and
 //! Gimelshein, arXiv:1805.02867). Behind one barrier the lanes' results are brought to a common largest score and added up, each lane
-//! doing so for its share of the head's elements. With one lane, which needs no barrier, a workgroup takes several heads.
+//! doing so for its share of the head's elements. With one lane, which needs no barrier, another kernel does the same,
+//! [`attention_serial`](super::attention_serial).
 //!
 //! A long context is cut into chunks, each a unit of work of its own, so that one token's heads keep a whole GPU busy: what a chunk gives, the
 //! largest score, the sum of weights and the weighted values, goes to memory, and a second dispatch brings a head's chunks together in
@@ -19,39 +20,39 @@
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
+use super::attention_serial::{UNITS, attention_serial, heads_per_unit};
 use super::{grid_index, lane_of, output, plain_grid, spread};
 use crate::step::{CHUNK_POSITIONS, MAX_CHUNKS, ROW_WORDS};
 use crate::{AttentionParams, Profile};
-
-/// Heads of a workgroup where each has one lane: the vector width of software adapters.
-const HEADS_OF_ONE_LANE: usize = 4;
 
 /// What the chunks of a launch may give, in bytes: a prompt of many rows over a long context takes several launches.
 const PARTIAL_BYTES: usize = 16 << 20;
 
 /// Below every score, and still far enough from the smallest f32 that differences stay finite: WGSL does not promise infinities.
-const NO_SCORE: f32 = -1.0e30;
+pub(super) const NO_SCORE: f32 = -1.0e30;
 
 /// What the kernel is compiled for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-struct AttentionSpec {
-    n_heads: usize,
-    n_kv_heads: usize,
+pub(super) struct AttentionSpec {
+    pub(super) n_heads: usize,
+    pub(super) n_kv_heads: usize,
     head_dim: usize,
-    block_tokens: usize,
+    pub(super) block_tokens: usize,
     lanes: usize,
+    /// Heads of an invocation that is alone with them; 1 with more lanes.
+    pub(super) heads: usize,
     /// Whether contexts are cut into chunks.
-    is_split: bool,
+    pub(super) is_split: bool,
 }
 
 impl AttentionSpec {
     /// Vectors of 4 in a head.
-    fn vectors(&self) -> usize {
+    pub(super) fn vectors(&self) -> usize {
         self.head_dim / 4
     }
 
     /// Vectors of what a chunk gives: the head's sums, then `[largest, total, 0, 0]`.
-    fn partial_vectors(&self) -> usize {
+    pub(super) fn partial_vectors(&self) -> usize {
         self.vectors() + 1
     }
 
@@ -61,18 +62,7 @@ impl AttentionSpec {
             return n_units;
         }
         let bytes = n_chunks * self.partial_vectors() * 16;
-        (PARTIAL_BYTES / bytes).clamp(1, n_units)
-    }
-
-    /// Vectors of the query that an invocation keeps.
-    fn query_vectors(&self) -> usize {
-        if self.lanes == 1 { self.vectors() } else { 1 }
-    }
-
-    /// Whether loops over a head's vectors are unrolled: on a GPU they must be, for `acc` to stay in registers. On a software adapter, where
-    /// it lies on the stack anyway, unrolled code takes a third of a second and 60 MB to compile.
-    fn is_unrolled(&self) -> bool {
-        self.lanes > 1
+        (PARTIAL_BYTES / bytes / self.heads * self.heads).clamp(self.heads, n_units)
     }
 }
 
@@ -103,6 +93,11 @@ pub(super) fn launch(
         head_dim,
         block_tokens,
         lanes,
+        heads: if lanes == 1 {
+            heads_per_unit(n_heads / n_kv_heads, head_dim / 4)
+        } else {
+            1
+        },
         is_split: n_chunks > 1,
     };
     let n_units = n_rows * n_heads;
@@ -112,17 +107,22 @@ pub(super) fn launch(
     } else {
         y.clone()
     };
-    let heads_per_cube = if lanes == 1 { HEADS_OF_ONE_LANE } else { 1 };
+    let units_per_cube = if lanes == 1 { UNITS } else { 1 };
+    let launch = if lanes == 1 {
+        attention_serial::launch_unchecked
+    } else {
+        attention::launch_unchecked
+    };
     for first in (0..n_units).step_by(per_launch) {
         let n = per_launch.min(n_units - first);
         let units = || UnitsLaunch::new(first as u32, n as u32, n_chunks as u32);
-        let (count_y, count_z) = spread((n * n_chunks).div_ceil(heads_per_cube));
+        let (count_y, count_z) = spread((n / spec.heads * n_chunks).div_ceil(units_per_cube));
         // SAFETY: heads are guarded in the kernel, shapes were checked by the caller, and the caller of `Step::new` vouches for block tables.
         unsafe {
-            attention::launch_unchecked(
+            launch(
                 &client,
                 CubeCount::Static(1, count_y, count_z),
-                CubeDim::new_2d(lanes as u32, heads_per_cube as u32),
+                CubeDim::new_2d(lanes as u32, units_per_cube as u32),
                 q.clone().into_buffer_arg(),
                 k_cache.clone().into_buffer_arg(),
                 v_cache.clone().into_buffer_arg(),
@@ -155,11 +155,11 @@ pub(super) fn launch(
 
 /// The heads of rows that a launch has.
 #[derive(CubeType, CubeLaunch)]
-struct Units {
-    first: u32,
-    n: u32,
+pub(super) struct Units {
+    pub(super) first: u32,
+    pub(super) n: u32,
     /// Chunks of each.
-    n_chunks: u32,
+    pub(super) n_chunks: u32,
 }
 
 /// The most lanes, halving from `wanted`, whose results fit shared memory. Depends on the adapter and the model alone.
@@ -187,8 +187,7 @@ fn attention(
     #[comptime] spec: AttentionSpec,
 ) {
     let lane = lane_of(UNIT_POS_X, spec.lanes);
-    // Neighbours have the same chunk of neighbouring heads.
-    let index = grid_index() * CUBE_DIM_Y as usize + UNIT_POS_Y as usize;
+    let index = grid_index();
     let (n, n_chunks) = (units.n as usize, units.n_chunks as usize);
     let unit = units.first as usize + index % n;
     let chunk = index / n;
@@ -199,7 +198,7 @@ fn attention(
     }
 
     let mut acc = Array::<Vector<f32, Const<4>>>::new(comptime!(spec.vectors()));
-    #[unroll(spec.is_unrolled())]
+    #[unroll]
     for d in 0..comptime!(spec.vectors()) {
         acc[d] = Vector::new(0.0);
     }
@@ -216,54 +215,29 @@ fn attention(
             end = min(end, start + len);
         }
         let table = step[row + 3] as usize;
-        // A software adapter reads its stack faster than it gathers a buffer; a GPU wants its registers for `acc`.
-        let mut query = Array::<Vector<f32, Const<4>>>::new(comptime!(spec.query_vectors()));
-        if comptime!(spec.lanes == 1) {
-            for d in 0..comptime!(spec.vectors()) {
-                query[d] = q[unit * comptime!(spec.vectors()) + d];
-            }
-        }
         for position in range_stepped(start + lane, end, comptime!(spec.lanes)) {
             let block = step[table + position / spec.block_tokens] as usize;
             let slot = block * spec.block_tokens + position % spec.block_tokens;
             let kv = (slot * spec.n_kv_heads + kv_head) * comptime!(spec.vectors());
-            let score = head_dot(
-                q,
-                &query,
-                unit * comptime!(spec.vectors()),
-                k_cache,
-                kv,
-                spec,
-            ) * scale;
+            let score = head_dot(q, unit * comptime!(spec.vectors()), k_cache, kv, spec) * scale;
             let new_largest = max(largest, score);
             let keep = (largest - new_largest).exp();
             let weight = (score - new_largest).exp();
             largest = new_largest;
             total = total * keep + weight;
-            #[unroll(spec.is_unrolled())]
+            #[unroll]
             for d in 0..comptime!(spec.vectors()) {
                 acc[d] = acc[d] * Vector::new(keep) + v_cache[kv + d] * Vector::new(weight);
             }
         }
     }
-    if comptime!(spec.lanes == 1) {
-        if present {
-            for d in 0..comptime!(spec.vectors()) {
-                y[place + d] = finished(acc[d], total, spec);
-            }
-            if comptime!(spec.is_split) {
-                y[place + comptime!(spec.vectors())] = chunk_weight(largest, total);
-            }
-        }
-    } else {
-        merge(&acc, largest, total, lane, place, present, y, spec);
-    }
+    merge(&acc, largest, total, lane, place, present, y, spec);
 }
 
 /// Positions in a chunk of a row that attends to `end`: 256, or more, so that there are at most 32 chunks. [`crate::step::n_chunks`] tells how
 /// many there are.
 #[cube]
-fn chunk_len(end: usize) -> usize {
+pub(super) fn chunk_len(end: usize) -> usize {
     let mut len = CHUNK_POSITIONS.runtime();
     while len * MAX_CHUNKS < end {
         len *= 2;
@@ -273,7 +247,7 @@ fn chunk_len(end: usize) -> usize {
 
 /// The end of a chunk's record.
 #[cube]
-fn chunk_weight(largest: f32, total: f32) -> Vector<f32, Const<4>> {
+pub(super) fn chunk_weight(largest: f32, total: f32) -> Vector<f32, Const<4>> {
     let mut weight = Vector::<f32, Const<4>>::new(0.0);
     weight.insert(0usize, largest);
     weight.insert(1usize, total);
@@ -282,7 +256,7 @@ fn chunk_weight(largest: f32, total: f32) -> Vector<f32, Const<4>> {
 
 /// A head's vector as the kernel leaves it: the sum of a chunk, or that divided by the total weight.
 #[cube]
-fn finished(
+pub(super) fn finished(
     sum: Vector<f32, Const<4>>,
     total: f32,
     #[comptime] spec: AttentionSpec,
@@ -330,24 +304,19 @@ fn merge_chunks(
     }
 }
 
-/// The product of a query head and a key head, in four chains of additions. With one lane, `query` holds the query head.
+/// The product of a query head and a key head, in four chains of additions.
 #[cube]
 fn head_dot(
     q: &[Vector<f32, Const<4>>],
-    query: &Array<Vector<f32, Const<4>>>,
     q_start: usize,
     k: &[Vector<f32, Const<4>>],
     k_start: usize,
     #[comptime] spec: AttentionSpec,
 ) -> f32 {
     let mut sums = Vector::<f32, Const<4>>::new(0.0);
-    #[unroll(spec.is_unrolled())]
+    #[unroll]
     for d in 0..comptime!(spec.vectors()) {
-        if comptime!(spec.lanes == 1) {
-            sums += query[d] * k[k_start + d];
-        } else {
-            sums += q[q_start + d] * k[k_start + d];
-        }
+        sums += q[q_start + d] * k[k_start + d];
     }
     (sums.extract(0usize) + sums.extract(1usize)) + (sums.extract(2usize) + sums.extract(3usize))
 }

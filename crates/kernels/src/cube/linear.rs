@@ -123,7 +123,8 @@ pub(super) fn launch(
     let n_out = layout.n_rows / parts;
     let n_tiles = n_out.div_ceil(TILE_ROWS);
     let tiles_out = if is_serial {
-        let most = (n_tiles * n_groups / profile.linear_cubes).clamp(1, spec.tiles_out());
+        let most = (n_tiles * n_groups).div_ceil(profile.linear_cubes);
+        let most = most.clamp(1, spec.tiles_out());
         // As many for each, for those past the last are formed too.
         n_tiles.div_ceil(n_tiles.div_ceil(most))
     } else {

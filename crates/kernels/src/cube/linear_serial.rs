@@ -116,7 +116,7 @@ pub(super) fn linear_serial(
 
 /// Reads a block of 32 columns of the rows from `first_row` on, and adds its squares up for the norm. Rows past the last repeat it.
 ///
-/// Here alone loops over rows are not unrolled: a software adapter compiles several ways of loading for each place that loads.
+/// Its loops over rows and quads are not unrolled: a software adapter compiles several ways of loading for each place that loads.
 #[cube]
 #[allow(
     clippy::too_many_arguments,
@@ -135,30 +135,26 @@ fn read_activations(
     let rows = comptime!(spec.rows_per_unit);
     let mut quads = Array::<Vector<f32, Const<4>>>::new(comptime!(rows * QUADS));
     let mut totals = Array::<f32>::new(rows);
-    let mut factors = Sequence::<Vector<f32, Const<4>>>::new();
-    if comptime!(spec.has_norm) {
-        #[unroll]
-        for quad in 0..QUADS {
-            factors.push(norm.unwrap()[block * QUADS + quad]);
-        }
-    }
     for m in 0..rows {
         let row = min(first_row + m, n_x - 1);
         let start = (row * shape.n_blocks as usize + block) * QUADS;
         let mut total = Vector::<f32, Const<4>>::new(0.0);
         let mut square = Vector::<f32, Const<4>>::new(0.0);
         #[unroll]
-        for quad in 0..QUADS {
-            let mut values = x[start + quad];
-            if comptime!(spec.has_norm) {
-                square += values * values;
-                values *= *factors.index(quad);
+        for half in 0..2usize {
+            for i in 0..comptime!(QUADS / 2) {
+                let quad = comptime!(half * QUADS / 2) + i;
+                let mut values = x[start + quad];
+                if comptime!(spec.has_norm) {
+                    square += values * values;
+                    values *= norm.unwrap()[block * QUADS + quad];
+                }
+                total += values;
+                if comptime!(is_paired(spec.format)) {
+                    values *= pair_factors(comptime!(half == 1));
+                }
+                quads[m * QUADS + quad] = values;
             }
-            total += values;
-            if comptime!(is_paired(spec.format)) {
-                values *= pair_factors(comptime!(quad >= QUADS / 2));
-            }
-            quads[m * QUADS + quad] = values;
         }
         if comptime!(spec.has_norm) {
             squares[m] += square;

@@ -8,6 +8,7 @@
 //! At most seven buffers are bound at a time: with cubecl's own one for scalars that makes the eight that every WebGPU adapter allows.
 
 mod attention;
+mod attention_serial;
 pub(crate) mod draw;
 mod embed;
 mod head_norm;

@@ -206,7 +206,7 @@ fn quantum(quad: &PackedQuad, #[comptime] i: usize, #[comptime] format: PackedFo
     }
 }
 
-/// An integer below 2^31 as a float. CPUs under software adapters convert signed integers in one instruction, unsigned ones in several.
+/// The bits of a signed integer as a float. CPUs under software adapters convert signed integers in one instruction, unsigned ones in several.
 #[cube]
 fn small_float(bits: u32) -> f32 {
     f32::cast_from(i32::cast_from(bits))

@@ -1,8 +1,8 @@
 //! Kernel parameters chosen by the clock, on the model's own weights.
 //!
-//! Two steps stand for all: one token after [`CONTEXT`] others, and a piece of a prompt. For each part of a profile the variants that the device runs
-//! are tried in turn; one that is faster takes the place of the best so far, unless its logits differ: a driver that compiles a variant wrongly
-//! must not be preferred for its speed.
+//! Two steps stand for all: one token at the end of [`CONTEXT`], and a piece of a prompt. For each part of a profile the variants that the device runs
+//! are tried in turn; one that is faster takes the place of the best so far, unless its logits differ at either step from those at the beginning: a
+//! driver that compiles a variant wrongly must not be preferred for its speed.
 
 use cinderlm_kernels::{Profile, ProfilePart, memory_cleanup, read};
 
@@ -19,14 +19,38 @@ const CONTEXT: usize = 1024;
 const PROMPT_TOKENS: usize = BLOCK_TOKENS;
 /// How often a step is timed; the shortest counts.
 const WINDOWS: usize = 3;
-/// Milliseconds that a timing is to take at least: clocks of browsers tick every tenth of one or more.
-const WINDOW_MILLIS: f64 = 15.0;
+/// Milliseconds that a timing is to take at least: some browsers' clocks tick once in a millisecond.
+const WINDOW_MILLIS: f64 = 30.0;
 /// Most steps of a timing.
-const MAX_STEPS: f64 = 32.0;
-/// What a variant's time may be of the best one's for it to be taken: less than noise makes it.
-const GAIN: f64 = 0.97;
+const MAX_STEPS: f64 = 64.0;
+/// What a variant's time may be of the best one's for it to be taken.
+const GAIN: f64 = 0.95;
 /// How far a logit may be off that of the profile that calibration began with.
 const TOLERANCE: f32 = 5e-3;
+
+/// One of the two steps.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Workload {
+    Token,
+    Prompt,
+}
+
+impl Workload {
+    /// The step that tells of a part's speed.
+    fn of(part: ProfilePart) -> Self {
+        match part {
+            ProfilePart::Products | ProfilePart::Attention => Self::Token,
+            ProfilePart::Prompts => Self::Prompt,
+        }
+    }
+
+    fn other(self) -> Self {
+        match self {
+            Self::Token => Self::Prompt,
+            Self::Prompt => Self::Token,
+        }
+    }
+}
 
 /// How a profile did at a step.
 struct Trial {
@@ -53,66 +77,83 @@ impl LlamaModel {
             return Ok(self.profile);
         }
         let sequence = self.open();
-        let best = self.fastest(sequence, clock).await;
+        let mut best = self.profile;
+        let searched = self.search(&mut best, sequence, clock).await;
         self.close(sequence);
-        self.profile = best?;
+        self.profile = best;
         memory_cleanup(&self.device);
-        Ok(self.profile)
+        match searched {
+            Err(error @ ModelError::DeviceLost { .. }) => Err(error),
+            // What cannot be tried is not taken; if the device has no room for a step, the first request tells.
+            Ok(()) | Err(_) => Ok(best),
+        }
     }
 
-    async fn fastest(
+    async fn search(
         &mut self,
+        best: &mut Profile,
         sequence: SequenceId,
         clock: CalibrationClock<'_>,
-    ) -> Result<Profile, ModelError> {
+    ) -> Result<(), ModelError> {
         let start = clock.now();
-        let mut best = self.profile;
-        // So that there are keys and values to attend to.
-        let prompt = self.prompt(sequence)?;
-        finished(self.launch(&prompt)).await?;
-        // The next variant may take as long as the slowest so far.
-        let mut longest = 0.0;
+        // First the prompt, so that there are keys and values to attend to.
+        let prompt = self.trial(Workload::Prompt, *best, sequence, clock).await?;
+        let token = self.trial(Workload::Token, *best, sequence, clock).await?;
+        let usual = |workload| match workload {
+            Workload::Token => &token,
+            Workload::Prompt => &prompt,
+        };
+        // Any trial may take as long as the slowest so far.
+        let mut longest = clock.now() - start;
         for part in ProfilePart::ALL {
-            let variants: Vec<_> = (best.variants(part).into_iter())
-                .filter(|variant| variant.fits(&self.device))
-                .collect();
-            if variants.is_empty() {
-                continue;
-            }
-            let first = self.trial(part, best, sequence, clock).await?;
-            let mut fastest = first.millis;
-            for variant in variants {
+            let workload = Workload::of(part);
+            // What the best took when it was timed last, for this part.
+            let mut before = None;
+            for variant in best.variants(part) {
                 let began = clock.now();
                 if began - start + longest > clock.budget_millis {
-                    return Ok(best);
+                    return Ok(());
                 }
-                match self.trial(part, variant, sequence, clock).await {
-                    Ok(trial) if trial.agrees_with(&first) && trial.millis < GAIN * fastest => {
-                        (best, fastest) = (variant, trial.millis);
+                if variant.fits(&self.device) {
+                    let earlier = match before {
+                        Some(millis) => millis,
+                        None => self.trial(workload, *best, sequence, clock).await?.millis,
+                    };
+                    let trial = self.trial(workload, variant, sequence, clock).await?;
+                    // The best on both sides of it: a GPU may have become faster meanwhile, or slower.
+                    let later = self.trial(workload, *best, sequence, clock).await?.millis;
+                    before = Some(later);
+                    let is_faster = trial.millis < GAIN * earlier.min(later);
+                    if is_faster && trial.agrees_with(usual(workload)) {
+                        let other = workload.other();
+                        let trial = self.trial(other, variant, sequence, clock).await?;
+                        if trial.agrees_with(usual(other)) {
+                            (*best, before) = (variant, None);
+                        }
                     }
-                    Ok(_) => {}
-                    Err(error @ ModelError::DeviceLost { .. }) => return Err(error),
-                    // A variant that does not run is not taken.
-                    Err(_) => {}
                 }
                 longest = f64::max(longest, clock.now() - began);
             }
         }
-        Ok(best)
+        Ok(())
     }
 
     async fn trial(
         &mut self,
-        part: ProfilePart,
+        workload: Workload,
         profile: Profile,
         sequence: SequenceId,
         clock: CalibrationClock<'_>,
     ) -> Result<Trial, ModelError> {
-        match part {
-            ProfilePart::Products | ProfilePart::Attention => {
-                self.token_trial(profile, sequence, clock).await
+        match workload {
+            Workload::Token => self.token_trial(profile, sequence, clock).await,
+            Workload::Prompt => {
+                let plan = self.step(sequence, PROMPT_TOKENS.min(self.context_length()))?;
+                let earlier = std::mem::replace(&mut self.profile, profile);
+                let trial = self.prompt_trial(&plan, clock).await;
+                self.profile = earlier;
+                trial
             }
-            ProfilePart::Prompts => self.prompt_trial(profile, sequence, clock).await,
         }
     }
 
@@ -135,63 +176,45 @@ impl LlamaModel {
             profile,
         };
         let mut run = || {
-            let replayed = recordings.run(step, |words| {
+            recordings.run(step, |words| {
                 let hidden = network.forward(words, caches, profile);
                 network.logits(hidden, profile)
-            });
-            replayed?.ok_or_else(|| ModelError::Execution {
-                message: "a step could not be recorded".to_owned(),
             })
         };
         // A step is recorded when it comes the second time.
-        let _ = run();
-        let logits = values_of(&read(run()?).await?)?.to_vec();
-        let mut n_steps = 1.0;
-        let mut millis = f64::INFINITY;
-        for _ in 0..=WINDOWS {
-            let began = clock.now();
-            for _ in 1..n_steps as usize {
-                run()?;
+        run()?;
+        let mut replay = || {
+            run()?.ok_or_else(|| ModelError::Execution {
+                message: "a step could not be recorded".to_owned(),
+            })
+        };
+        let logits = values_of(&read(replay()?).await?)?.to_vec();
+        let steps = async |n_steps| {
+            for _ in 1..n_steps {
+                replay()?;
             }
-            read(run()?).await?;
-            let took = clock.now() - began;
-            millis = millis.min(took / n_steps);
-            n_steps = (WINDOW_MILLIS / millis).clamp(1.0, MAX_STEPS).ceil();
-        }
+            read(replay()?).await?;
+            Ok(())
+        };
+        let millis = shortest(clock, steps).await?;
         Ok(Trial { logits, millis })
     }
 
     async fn prompt_trial(
-        &mut self,
-        profile: Profile,
-        sequence: SequenceId,
-        clock: CalibrationClock<'_>,
-    ) -> Result<Trial, ModelError> {
-        let plan = self.prompt(sequence)?;
-        let earlier = std::mem::replace(&mut self.profile, profile);
-        let trial = self.timed_prompt(&plan, clock).await;
-        self.profile = earlier;
-        trial
-    }
-
-    async fn timed_prompt(
         &mut self,
         plan: &StepPlan,
         clock: CalibrationClock<'_>,
     ) -> Result<Trial, ModelError> {
         let hidden = self.launch(plan);
         let logits = self.logits(hidden, &plan.wanted).await?;
-        let mut millis = f64::INFINITY;
-        for _ in 0..WINDOWS {
-            let began = clock.now();
-            finished(self.launch(plan)).await?;
-            millis = millis.min(clock.now() - began);
-        }
+        let steps = async |n_steps| {
+            for _ in 1..n_steps {
+                self.launch(plan);
+            }
+            finished(self.launch(plan)).await
+        };
+        let millis = shortest(clock, steps).await?;
         Ok(Trial { logits, millis })
-    }
-
-    fn prompt(&mut self, sequence: SequenceId) -> Result<StepPlan, ModelError> {
-        self.step(sequence, PROMPT_TOKENS.min(self.context_length()))
     }
 
     /// Lays out a step of the first tokens of the vocabulary, which the sequence does not keep.
@@ -211,4 +234,24 @@ impl LlamaModel {
         plan.rows[0].position = position as u32;
         plan.tables = vec![plan.tables[0]; position / BLOCK_TOKENS + 1];
     }
+}
+
+/// The least time of a step among several timings; `run` runs so many and waits for the last.
+async fn shortest(
+    clock: CalibrationClock<'_>,
+    mut run: impl AsyncFnMut(usize) -> Result<(), ModelError>,
+) -> Result<f64, ModelError> {
+    let mut timed = async |n_steps| {
+        let began = clock.now();
+        run(n_steps).await?;
+        Ok::<_, ModelError>(clock.now() - began)
+    };
+    // One alone, of which a coarse clock may tell little, says how many make a timing.
+    let millis = timed(1).await?.max(WINDOW_MILLIS / MAX_STEPS);
+    let n_steps = (WINDOW_MILLIS / millis).ceil().max(1.0) as usize;
+    let mut shortest = f64::INFINITY;
+    for _ in 0..WINDOWS {
+        shortest = shortest.min(timed(n_steps).await? / n_steps as f64);
+    }
+    Ok(shortest)
 }
