@@ -13,8 +13,8 @@ use crate::shell::{cargo, run_through, step};
 use crate::workspace::Workspace;
 use crate::{arrows, build, size, tidy};
 
-/// Milliseconds after which node gives a browser test up, one file of them as well: five times what the longest file takes.
-const TEST_MILLIS: &str = "--test-timeout=1500000";
+/// Milliseconds after which node gives a browser test up, one file of them as well: several times what the longest file takes.
+const TEST_MILLIS: &str = "--test-timeout=2400000";
 
 /// Names the model file to tests.
 pub(crate) const MODEL_VARIABLE: &str = "CINDERLM_MODEL";
