@@ -34,10 +34,10 @@ pub(super) const NO_SCORE: f32 = -1.0e30;
 /// What the kernel is compiled for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) struct AttentionSpec {
-    pub(super) n_heads: usize,
-    pub(super) n_kv_heads: usize,
+    n_heads: usize,
+    n_kv_heads: usize,
     head_dim: usize,
-    pub(super) block_tokens: usize,
+    block_tokens: usize,
     lanes: usize,
     /// Heads of an invocation that is alone with them; 1 with more lanes.
     pub(super) heads: usize,
@@ -205,20 +205,9 @@ fn attention(
     let mut largest = f32::new(NO_SCORE);
     let mut total = f32::new(0.0);
     if present {
-        let row = unit / spec.n_heads * ROW_WORDS;
-        let kv_head = unit % spec.n_heads / comptime!(spec.n_heads / spec.n_kv_heads);
-        let mut start = 0usize.runtime();
-        let mut end = step[row + 1] as usize + 1;
-        if comptime!(spec.is_split) {
-            let len = chunk_len(end);
-            start = chunk * len;
-            end = min(end, start + len);
-        }
-        let table = step[row + 3] as usize;
-        for position in range_stepped(start + lane, end, comptime!(spec.lanes)) {
-            let block = step[table + position / spec.block_tokens] as usize;
-            let slot = block * spec.block_tokens + position % spec.block_tokens;
-            let kv = (slot * spec.n_kv_heads + kv_head) * comptime!(spec.vectors());
+        let reach = reach_of(step, unit, chunk, spec);
+        for position in range_stepped(reach.start + lane, reach.end, comptime!(spec.lanes)) {
+            let kv = place_of(step, &reach, position, spec);
             let score = head_dot(q, unit * comptime!(spec.vectors()), k_cache, kv, spec) * scale;
             let new_largest = max(largest, score);
             let keep = (largest - new_largest).exp();
@@ -234,10 +223,57 @@ fn attention(
     merge(&acc, largest, total, lane, place, present, y, spec);
 }
 
+/// What a head of a row reads of the cache, or one chunk of it.
+#[derive(CubeType)]
+pub(super) struct Reach {
+    pub(super) start: usize,
+    pub(super) end: usize,
+    /// Where the sequence's block ids begin in the step's words.
+    table: usize,
+    kv_head: usize,
+}
+
+/// What chunk `chunk` of `unit` reads, a head of a row.
+#[cube]
+pub(super) fn reach_of(
+    step: &[u32],
+    unit: usize,
+    chunk: usize,
+    #[comptime] spec: AttentionSpec,
+) -> Reach {
+    let row = unit / spec.n_heads * ROW_WORDS;
+    let mut start = 0usize.runtime();
+    let mut end = step[row + 1] as usize + 1;
+    if comptime!(spec.is_split) {
+        let len = chunk_len(end);
+        start = chunk * len;
+        end = min(end, start + len);
+    }
+    Reach {
+        start,
+        end,
+        table: step[row + 3] as usize,
+        kv_head: unit % spec.n_heads / comptime!(spec.n_heads / spec.n_kv_heads),
+    }
+}
+
+/// The first vector of a position's key, and of its value.
+#[cube]
+pub(super) fn place_of(
+    step: &[u32],
+    reach: &Reach,
+    position: usize,
+    #[comptime] spec: AttentionSpec,
+) -> usize {
+    let block = step[reach.table + position / spec.block_tokens] as usize;
+    let slot = block * spec.block_tokens + position % spec.block_tokens;
+    (slot * spec.n_kv_heads + reach.kv_head) * comptime!(spec.vectors())
+}
+
 /// Positions in a chunk of a row that attends to `end`: 256, or more, so that there are at most 32 chunks. [`crate::step::n_chunks`] tells how
 /// many there are.
 #[cube]
-pub(super) fn chunk_len(end: usize) -> usize {
+fn chunk_len(end: usize) -> usize {
     let mut len = CHUNK_POSITIONS.runtime();
     while len * MAX_CHUNKS < end {
         len *= 2;

@@ -6,9 +6,10 @@
 
 use cubecl::prelude::*;
 
-use super::attention::{AttentionSpec, NO_SCORE, Units, chunk_len, chunk_weight, finished};
+use super::attention::{
+    AttentionSpec, NO_SCORE, Units, chunk_weight, finished, place_of, reach_of,
+};
 use super::grid_index;
-use crate::step::ROW_WORDS;
 
 /// Invocations of a workgroup: the vector width of software adapters.
 pub(super) const UNITS: usize = 4;
@@ -45,16 +46,7 @@ pub(super) fn attention_serial(
     let (group, chunk) = (index % n_groups, index / n_groups);
     if chunk < n_chunks {
         let head = units.first as usize + group * heads;
-        let row = head / spec.n_heads * ROW_WORDS;
-        let kv_head = head % spec.n_heads / comptime!(spec.n_heads / spec.n_kv_heads);
-        let mut start = 0usize.runtime();
-        let mut end = step[row + 1] as usize + 1;
-        if comptime!(spec.is_split) {
-            let len = chunk_len(end);
-            start = chunk * len;
-            end = min(end, start + len);
-        }
-        let table = step[row + 3] as usize;
+        let reach = reach_of(step, head, chunk, spec);
 
         let mut queries = Array::<Vector<f32, Const<4>>>::new(comptime!(heads * vectors));
         for i in 0..comptime!(heads * vectors) {
@@ -74,10 +66,8 @@ pub(super) fn attention_serial(
         }
         let mut key = Array::<Vector<f32, Const<4>>>::new(vectors);
         let mut value = Array::<Vector<f32, Const<4>>>::new(vectors);
-        for position in start..end {
-            let block = step[table + position / spec.block_tokens] as usize;
-            let slot = block * spec.block_tokens + position % spec.block_tokens;
-            let kv = (slot * spec.n_kv_heads + kv_head) * vectors;
+        for position in reach.start..reach.end {
+            let kv = place_of(step, &reach, position, spec);
             for d in 0..vectors {
                 key[d] = k_cache[kv + d];
                 value[d] = v_cache[kv + d];
