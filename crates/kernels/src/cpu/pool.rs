@@ -1,8 +1,10 @@
 //! The threads that share the work of one kernel: a fork-join pool.
 //!
 //! A job is a number of chunks and a function that does one of them. Whoever calls [`Pool::run`] puts the job where the helpers see it,
-//! takes chunks itself, and returns when all are done. Chunks are claimed one at a time, so that a slow core takes fewer of them. Nothing is
-//! allocated and no lock is taken for a job.
+//! takes chunks itself, and returns when all are done. Nothing is allocated and no lock is taken for a job.
+//!
+//! Each thread has a section of the chunks, neighbours of each other, so that it reads memory onwards and shares no line of the cache with another
+//! for most of the time. It claims them one at a time; when its own are gone it claims those of others, so that a slow core takes fewer.
 //!
 //! Threads are not started here: natively tests do, and in a browser the package starts workers that call [`serve`]. Without helpers, or
 //! while another job runs, a job is a plain loop.
@@ -13,9 +15,10 @@
 //! futex in WebAssembly with atomics as it is natively.
 
 use std::cell::Cell;
+use std::ops::Range;
 use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, Thread};
 
 /// Helpers that a pool takes at most.
@@ -24,15 +27,15 @@ const MAX_HELPERS: usize = 63;
 /// How often a thread looks for a change before it goes to sleep.
 const LOOKS: u32 = 20_000;
 
-/// In [`Pool::unfinished`]: a helper failed at its chunk.
+/// In [`Pool::unfinished`]: a thread failed at its chunk.
 const FAILED: u32 = 1 << 31;
 
 /// The pool of this process or module.
 static POOL: Pool = Pool::new();
 
 thread_local! {
-    /// Whether this thread is a helper with a chunk under way.
-    static HELPS: Cell<bool> = const { Cell::new(false) };
+    /// Chunks that this thread has claimed and not given back.
+    static HELD: Cell<u32> = const { Cell::new(0) };
 }
 
 /// Threads that kernels run on: the caller's and those that [`serve`].
@@ -64,17 +67,45 @@ struct Pool {
     is_taken: AtomicBool,
     /// The job of that caller, on its stack.
     job: AtomicPtr<Job<'static>>,
-    /// Chunks that nobody has claimed yet.
-    unclaimed: AtomicU32,
-    /// Chunks that are not done yet, and [`FAILED`].
-    unfinished: AtomicU32,
+    /// How many jobs there have been: what helpers without work look at.
+    n_jobs: OwnLine<AtomicU32>,
+    /// Chunks that are not given back yet, and [`FAILED`].
+    unfinished: OwnLine<AtomicU32>,
+    /// The caller's, then the helpers'.
+    sections: [OwnLine<Section>; MAX_HELPERS + 1],
 }
 
 /// What a caller wants done.
 struct Job<'a> {
-    n_chunks: u32,
     chunk: &'a (dyn Fn(usize) + Sync),
     caller: Thread,
+}
+
+/// What has no neighbour in its line of the cache, nor in the one that is fetched with it.
+#[repr(align(128))]
+struct OwnLine<T>(T);
+
+/// Neighbouring chunks, of which the first is the next to be claimed: it in the lower half, their end in the upper.
+struct Section(AtomicU64);
+
+impl Section {
+    /// Offers chunks, and with them all that was written before.
+    fn offer(&self, chunks: Range<usize>) {
+        let bounds = (chunks.end as u64) << 32 | chunks.start as u64;
+        self.0.store(bounds, Ordering::Release);
+    }
+
+    fn claim(&self) -> Option<usize> {
+        let next = |bounds: u64| (bounds as u32 != (bounds >> 32) as u32).then_some(bounds + 1);
+        let claimed = (self.0).fetch_update(Ordering::Acquire, Ordering::Relaxed, next);
+        claimed.ok().map(|bounds| bounds as u32 as usize)
+    }
+
+    /// Claims all that is left; returns how many they are.
+    fn claim_all(&self) -> u32 {
+        let bounds = self.0.swap(0, Ordering::Acquire);
+        (bounds >> 32) as u32 - bounds as u32
+    }
 }
 
 impl Pool {
@@ -84,8 +115,9 @@ impl Pool {
             n_helpers: AtomicUsize::new(0),
             is_taken: AtomicBool::new(false),
             job: AtomicPtr::new(ptr::null_mut()),
-            unclaimed: AtomicU32::new(0),
-            unfinished: AtomicU32::new(0),
+            n_jobs: OwnLine(AtomicU32::new(0)),
+            unfinished: OwnLine(AtomicU32::new(0)),
+            sections: [const { OwnLine(Section(AtomicU64::new(0))) }; MAX_HELPERS + 1],
         }
     }
 
@@ -95,26 +127,31 @@ impl Pool {
 
     fn serve(&self) {
         let place = self.n_helpers.fetch_add(1, Ordering::Relaxed);
-        let Some(place) = self.helpers.get(place) else {
+        let Some(helper) = self.helpers.get(place) else {
             return;
         };
-        place.get_or_init(thread::current);
+        helper.get_or_init(thread::current);
+        let mut seen = 0;
         loop {
             let mut looks = 0;
-            while self.unclaimed.load(Ordering::Relaxed) == 0 {
+            let n_jobs = loop {
+                let n_jobs = self.n_jobs.0.load(Ordering::Relaxed);
+                if n_jobs != seen {
+                    break n_jobs;
+                }
                 pause(&mut looks);
-            }
-            HELPS.set(true);
-            while self.work() {}
-            HELPS.set(false);
+            };
+            seen = n_jobs;
+            self.work(place + 1);
         }
     }
 
     fn abandon(&self) {
-        if HELPS.get() {
+        let n_held = HELD.take();
+        if n_held > 0 {
             // SAFETY: this thread died of a chunk that it had claimed and has not given back.
-            let job = unsafe { self.job() };
-            self.give_back(FAILED, &job.caller);
+            let caller = unsafe { self.job() }.caller.clone();
+            self.give_back(n_held, FAILED, &caller);
         }
     }
 
@@ -123,9 +160,8 @@ impl Pool {
         if n_chunks < 2 || n_helpers == 0 || self.is_taken.swap(true, Ordering::Acquire) {
             return (0..n_chunks).for_each(chunk);
         }
-        let n_chunks = u32::try_from(n_chunks).expect("few chunks");
+        let n_unfinished = u32::try_from(n_chunks).ok().filter(|n| n & FAILED == 0);
         let job = Job {
-            n_chunks,
             chunk,
             caller: thread::current(),
         };
@@ -133,32 +169,37 @@ impl Pool {
         let turn = Turn(self);
         self.job
             .store(ptr::from_ref(&job).cast_mut().cast(), Ordering::Relaxed);
-        self.unfinished.store(n_chunks, Ordering::Relaxed);
-        self.unclaimed.store(n_chunks, Ordering::Release);
-        for helper in self.helpers[..n_helpers.min(n_chunks as usize - 1)].iter() {
+        (self.unfinished.0).store(n_unfinished.expect("few chunks"), Ordering::Relaxed);
+        let n_sections = n_chunks.min(n_helpers + 1);
+        for (i, section) in self.sections[..n_sections].iter().enumerate() {
+            section.0.offer(part(i, n_sections, n_chunks));
+        }
+        self.n_jobs.0.fetch_add(1, Ordering::Release);
+        for helper in self.helpers[..n_sections - 1].iter() {
             if let Some(helper) = helper.get() {
                 helper.unpark();
             }
         }
-        while self.work() {}
+        self.work(0);
         drop(turn);
     }
 
-    /// Does one chunk of the job in hand; false if there is none to claim.
-    fn work(&self) -> bool {
-        let claim = |left: u32| left.checked_sub(1);
-        let claimed = (self.unclaimed).fetch_update(Ordering::Acquire, Ordering::Relaxed, claim);
-        let Ok(left) = claimed else {
-            return false;
-        };
-        // SAFETY: a chunk was claimed and is not given back yet.
-        let job = unsafe { self.job() };
-        let _claim = Claim {
+    /// Does chunks of the job in hand until none is left to claim: those of the thread's own section first.
+    fn work(&self, place: usize) {
+        let mut stay = Stay {
             pool: self,
-            caller: job.caller.clone(),
+            caller: None,
         };
-        (job.chunk)((job.n_chunks - left) as usize);
-        true
+        let (before, from_own_on) = self.sections[..=self.n_helpers()].split_at(place);
+        for section in from_own_on.iter().chain(before) {
+            while let Some(chunk) = section.0.claim() {
+                HELD.set(HELD.get() + 1);
+                // SAFETY: a chunk was claimed and is not given back yet.
+                let job = unsafe { self.job() };
+                stay.caller.get_or_insert_with(|| job.caller.clone());
+                (job.chunk)(chunk);
+            }
+        }
     }
 
     /// The job in hand.
@@ -172,28 +213,31 @@ impl Pool {
         unsafe { &*self.job.load(Ordering::Relaxed) }
     }
 
-    /// Counts a chunk as done, or with [`FAILED`] as failed, and wakes the caller after the last one. The job may be gone then.
-    fn give_back(&self, failed: u32, caller: &Thread) {
+    /// Counts chunks as done, or with [`FAILED`] one of them as failed, and wakes the caller after the last ones. The job may be gone then.
+    fn give_back(&self, n_chunks: u32, failed: u32, caller: &Thread) {
+        let unfinished = &self.unfinished.0;
         if failed != 0 {
-            self.unfinished.fetch_or(failed, Ordering::Relaxed);
+            unfinished.fetch_or(failed, Ordering::Relaxed);
         }
-        if self.unfinished.fetch_sub(1, Ordering::AcqRel) & !FAILED == 1 {
+        if unfinished.fetch_sub(n_chunks, Ordering::AcqRel) & !FAILED == n_chunks {
             caller.unpark();
         }
     }
 }
 
-/// A chunk that a thread has claimed.
-struct Claim<'a> {
+/// A thread's part in a job. What it claimed it gives back all at once, when it leaves.
+struct Stay<'a> {
     pool: &'a Pool,
-    /// Its own handle, for the job may be gone when the chunk is given back.
-    caller: Thread,
+    /// Its own handle, for the job may be gone when chunks are given back; none before the first was claimed.
+    caller: Option<Thread>,
 }
 
-impl Drop for Claim<'_> {
+impl Drop for Stay<'_> {
     fn drop(&mut self) {
-        let failed = if thread::panicking() { FAILED } else { 0 };
-        self.pool.give_back(failed, &self.caller);
+        if let Some(caller) = &self.caller {
+            let failed = if thread::panicking() { FAILED } else { 0 };
+            self.pool.give_back(HELD.take(), failed, caller);
+        }
     }
 }
 
@@ -203,12 +247,15 @@ struct Turn<'a>(&'a Pool);
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let pool = self.0;
-        // None unless a chunk of the caller's own panicked.
-        let unclaimed = pool.unclaimed.swap(0, Ordering::Relaxed);
-        pool.unfinished.fetch_sub(unclaimed, Ordering::Relaxed);
+        let unfinished = &pool.unfinished.0;
+        if thread::panicking() {
+            // A chunk of the caller's own failed, after which it claims no more.
+            let unclaimed = pool.sections.iter().map(|section| section.0.claim_all());
+            unfinished.fetch_sub(unclaimed.sum(), Ordering::Relaxed);
+        }
         let mut looks = 0;
         let state = loop {
-            let state = pool.unfinished.load(Ordering::Acquire);
+            let state = unfinished.load(Ordering::Acquire);
             if state & !FAILED == 0 {
                 break state;
             }
@@ -220,6 +267,12 @@ impl Drop for Turn<'_> {
             "a thread that shared the work of a kernel failed"
         );
     }
+}
+
+/// One of `n_parts` parts of `0..n`, which differ by one at most.
+pub(super) fn part(i: usize, n_parts: usize, n: usize) -> Range<usize> {
+    let bound = |i: usize| (i as u64 * n as u64 / n_parts as u64) as usize;
+    bound(i)..bound(i + 1)
 }
 
 /// Waits a moment: busily at first, then asleep until somebody calls.
@@ -351,15 +404,11 @@ mod tests {
         let result = thread::scope(|scope| {
             // As a WebAssembly instance that traps in a chunk: nothing of it is unwound.
             scope.spawn(|| {
-                let claim = |left: u32| left.checked_sub(1);
-                while (pool.unclaimed)
-                    .fetch_update(Ordering::Acquire, Ordering::Relaxed, claim)
-                    .is_err()
-                {
+                while pool.sections[1].0.claim().is_none() {
                     thread::yield_now();
                 }
                 arrived.store(true, Ordering::Relaxed);
-                HELPS.set(true);
+                HELD.set(1);
                 pool.abandon();
             });
             let run = || {

@@ -41,7 +41,7 @@ pub(super) fn units(
     }
     let start = Start::of(y);
     pool::run(n_parts, &|part| {
-        let range = range_of(part, n_parts, n_units);
+        let range = pool::part(part, n_parts, n_units);
         // SAFETY: the ranges of parts are disjoint and within the units of `y`, which is borrowed until `run` returns, and `run` has
         // each part filled once.
         let y = unsafe { start.slice(range.start * unit_len, range.len() * unit_len) };
@@ -73,7 +73,7 @@ pub(super) fn columns(
     }
     let n_units = width.div_ceil(unit);
     pool::run(n_parts, &|i| {
-        let units = range_of(i, n_parts, n_units);
+        let units = pool::part(i, n_parts, n_units);
         with_own(|own| part(units.start * unit..width.min(units.end * unit), own));
     });
 }
@@ -136,12 +136,6 @@ impl Start {
         // SAFETY: in bounds, and the caller vouches for the rest.
         unsafe { slice::from_raw_parts_mut(self.first.add(from), n) }
     }
-}
-
-/// The units of one of `n_parts` parts, which differ by one unit at most.
-fn range_of(part: usize, n_parts: usize, n_units: usize) -> Range<usize> {
-    let bound = |part: usize| (part as u64 * n_units as u64 / n_parts as u64) as usize;
-    bound(part)..bound(part + 1)
 }
 
 /// Runs `f` with this thread's own room.
