@@ -8,6 +8,8 @@ use super::simd::{F32x4, I16x8, I32x4};
 pub(super) const BLOCK: usize = 32;
 /// The largest quantum. With weights of at most 8 bits, 32 products of such size add up in 32 bits.
 pub(super) const MAX_QUANTUM: i16 = i16::MAX;
+/// What lies behind the last row's scales and sums, so that they can be read in fours.
+const PADDING: usize = 3;
 /// Below this a block counts as zero, so that `MAX_QUANTUM / max` stays finite.
 const SMALLEST_MAX: f32 = 1e-30;
 
@@ -50,6 +52,15 @@ pub(super) struct QuantizedGroup<'a, const R: usize> {
     pub(super) sums: &'a [[f32; R]],
 }
 
+/// A rounded row that products take by itself; as [`QuantizedGroup`], but that scales and sums are filled up to a multiple of four with what means
+/// nothing.
+#[derive(Clone, Copy)]
+pub(super) struct QuantizedRow<'a> {
+    pub(super) quanta: &'a [Quanta],
+    pub(super) scales: &'a [f32],
+    pub(super) sums: &'a [f32],
+}
+
 impl QuantizedRows {
     /// Rounds `x`, `[rows, n_cols]`, in place of what was held, for weights of which `group` columns have one scale: 16 or 32. `n_cols` is
     /// a positive multiple of 32 that divides `x.len()`.
@@ -57,8 +68,8 @@ impl QuantizedRows {
         self.blocks_per_row = n_cols / BLOCK;
         self.groups_per_row = n_cols / group;
         self.quanta.resize(x.len() / BLOCK, Quanta([[0; 8]; 4]));
-        self.scales.resize(x.len() / group, 0.0);
-        self.sums.resize(x.len() / group, 0.0);
+        self.scales.resize(x.len() / group + PADDING, 0.0);
+        self.sums.resize(x.len() / group + PADDING, 0.0);
         let (blocks, _) = x.as_chunks::<4>().0.as_chunks::<8>();
         for rows in row_groups(x.len() / n_cols) {
             for row in rows.clone() {
@@ -81,6 +92,18 @@ impl QuantizedRows {
                 self.sums[place] = scale * halves.iter().sum::<i32>() as f32;
                 place += rows.len();
             }
+        }
+    }
+
+    /// The only row of a group of [`row_groups`].
+    #[inline(always)]
+    pub(super) fn row(&self, row: usize) -> QuantizedRow<'_> {
+        let start = row * self.groups_per_row;
+        let of_groups = start..start + self.groups_per_row.next_multiple_of(4);
+        QuantizedRow {
+            quanta: &self.quanta[row * self.blocks_per_row..][..self.blocks_per_row],
+            scales: &self.scales[of_groups.clone()],
+            sums: &self.sums[of_groups],
         }
     }
 

@@ -79,6 +79,7 @@ fn write_quanta<P: Planes>(
     let packed = table.row(token);
     let zero = I16x8::splat(table.layout.format.zero() as i16);
     table.decode_scales(token..token + 1, scales);
+    let (scales, mins) = scales.of(0);
     let low: &[P::Low] = bytemuck::cast_slice(packed.low);
     for (block, (low, y)) in low.iter().zip(y.as_chunks_mut::<BLOCK>().0).enumerate() {
         let [a, b, c, d] = P::unpack(low, &packed.high[block * P::HIGH_WORDS..]);
@@ -89,7 +90,7 @@ fn write_quanta<P: Planes>(
             .enumerate()
         {
             let group = (block * BLOCK + 8 * i) / P::GROUP;
-            let scale = F32x4::splat(scales.scales(0)[group]);
+            let scale = F32x4::splat(scales[group]);
             for (quanta, y) in (quanta - zero)
                 .widen()
                 .into_iter()
@@ -97,9 +98,7 @@ fn write_quanta<P: Planes>(
             {
                 let scaled = quanta.to_f32() * scale;
                 // Adding a zero minimum would turn -0.0 into 0.0.
-                scales
-                    .mins(0)
-                    .map_or(scaled, |mins| scaled + F32x4::splat(mins[group]))
+                mins.map_or(scaled, |mins| scaled + F32x4::splat(mins[group]))
                     .store(y);
             }
         }

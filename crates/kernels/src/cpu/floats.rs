@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::linear::RowProducts;
+use super::linear::{RUN, RowProducts};
 use super::packed_rows::PackedRows;
 use super::scales::pairs_to_f32;
 use super::simd::{F32x4, I32x4};
@@ -87,6 +87,7 @@ pub(super) fn for_each_strip<F: Floats>(row: &[u32], mut visit: impl FnMut(usize
 pub(super) struct FloatRows<'a, F> {
     weights: PackedRows<'a>,
     x: &'a [f32],
+    run: Range<usize>,
     format: PhantomData<F>,
 }
 
@@ -95,14 +96,28 @@ impl<'a, F> FloatRows<'a, F> {
         Self {
             weights,
             x,
+            run: 0..0,
             format: PhantomData,
         }
     }
 }
 
 impl<F: Floats> RowProducts for FloatRows<'_, F> {
-    fn prepare(&mut self, _: Range<usize>) {}
+    fn prepare(&mut self, outputs: Range<usize>) {
+        self.run = outputs;
+    }
 
+    #[inline(always)]
+    fn fill_tile<const R: usize>(&self, first: usize, tile: &mut [[f32; RUN]; R]) {
+        for (i, output) in self.run.clone().enumerate() {
+            for (tile, product) in tile.iter_mut().zip(self.products::<R>(output, first)) {
+                tile[i] = product;
+            }
+        }
+    }
+}
+
+impl<F: Floats> FloatRows<'_, F> {
     /// Products are added up in four vectors, vector `v` taking columns `4 v..4 v + 4` of each sixteen, then `(v0 + v1) + (v2 + v3)` and
     /// its lanes in pairs.
     #[inline(never)]

@@ -13,7 +13,7 @@ use super::unpack::{Bits2, Bits3, Bits4, Bits5, Bits6, Bits8, Planes};
 use super::{Own, Scratch};
 
 /// Weight rows whose scales are decoded together: few enough to stay in the nearest cache.
-const RUN: usize = 16;
+pub(super) const RUN: usize = 16;
 
 /// `y = x Wᵀ + bias`.
 ///
@@ -90,13 +90,14 @@ pub fn linear(
     share::columns(n_parts, y, n_outputs, RUN, own, run);
 }
 
-/// One weight row against several rows of activations.
+/// Weight rows against several rows of activations.
 pub(super) trait RowProducts {
-    /// Makes ready for a run of weight rows, of which [`RowProducts::products`] is then asked.
+    /// Makes ready for a run of weight rows, at most [`RUN`].
     fn prepare(&mut self, outputs: Range<usize>);
 
-    /// The products of weight row `output` with `R` rows of activations from `first` on. Each is the same whatever `R` is.
-    fn products<const R: usize>(&self, output: usize, first: usize) -> [f32; R];
+    /// The products of each of those with `R` rows of activations from `first` on, which are the same whatever `R` is: of row `r` with the `i`th in
+    /// `tile[r][i]`.
+    fn fill_tile<const R: usize>(&self, first: usize, tile: &mut [[f32; RUN]; R]);
 }
 
 /// Some outputs of all rows.
@@ -140,11 +141,12 @@ impl Part<'_> {
         y: &mut Columns<'_>,
     ) {
         let mut tile = [[0.0; RUN]; R];
-        for (i, output) in run.clone().enumerate() {
-            let bias = self.bias.map_or(0.0, |bias| bias[output]);
-            let products = rows.products::<R>(output, first);
-            for (tile, product) in tile.iter_mut().zip(products) {
-                tile[i] = product + bias;
+        rows.fill_tile(first, &mut tile);
+        if let Some(bias) = self.bias {
+            for row in &mut tile {
+                for (y, bias) in row.iter_mut().zip(&bias[run.clone()]) {
+                    *y += bias;
+                }
             }
         }
         for (row, tile) in (first..).zip(&tile) {

@@ -3,8 +3,8 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::activations::{BLOCK, Quanta, QuantizedGroup, QuantizedRows};
-use super::linear::RowProducts;
+use super::activations::{BLOCK, Quanta, QuantizedGroup, QuantizedRow, QuantizedRows};
+use super::linear::{RUN, RowProducts};
 use super::packed_rows::{PackedRow, PackedRows};
 use super::scales::Scales;
 use super::simd::{F32x4, I16x8, I32x4};
@@ -20,8 +20,8 @@ pub(super) struct QuantizedWeights<'a, P> {
     weights: PackedRows<'a>,
     x: &'a QuantizedRows,
     scales: &'a mut Scales,
-    /// The first row of which `scales` holds the scales.
-    start: usize,
+    /// The rows of which `scales` holds the scales.
+    run: Range<usize>,
     planes: PhantomData<P>,
 }
 
@@ -32,7 +32,6 @@ struct WeightRow<'a, P: Planes> {
     scales: &'a [f32],
     /// `factor` times these are the offsets.
     offsets: &'a [f32],
-    factor: f32,
 }
 
 impl<'a, P: Planes> QuantizedWeights<'a, P> {
@@ -45,53 +44,61 @@ impl<'a, P: Planes> QuantizedWeights<'a, P> {
             weights,
             x,
             scales,
-            start: 0,
+            run: 0..0,
             planes: PhantomData,
         }
     }
 
+    /// What offsets are multiplied by: a power of two.
     #[inline(always)]
-    fn row(&self, output: usize) -> WeightRow<'_, P> {
-        let PackedRow { low, high } = self.weights.row(output);
-        let scales = self.scales.scales(output - self.start);
-        let zero = self.weights.layout.format.zero() as f32;
-        let (offsets, factor) = self
-            .scales
-            .mins(output - self.start)
-            .map_or((scales, -zero), |mins| (mins, 1.0));
+    fn factor(&self) -> f32 {
+        if self.scales.has_mins() {
+            1.0
+        } else {
+            -(self.weights.layout.format.zero() as f32)
+        }
+    }
+
+    /// A row of the run.
+    #[inline(always)]
+    fn row(&self, i: usize) -> WeightRow<'_, P> {
+        let PackedRow { low, high } = self.weights.row(self.run.start + i);
+        let (scales, mins) = self.scales.of(i);
         WeightRow {
             low: bytemuck::cast_slice(low),
             high,
             scales,
-            offsets,
-            factor,
+            offsets: mins.unwrap_or(scales),
         }
-    }
-}
-
-impl<P: Planes> WeightRow<'_, P> {
-    /// The scales and offsets of each block.
-    #[inline(always)]
-    fn groups(&self, per_block: usize) -> impl Iterator<Item = (&[f32], &[f32])> {
-        self.scales
-            .chunks_exact(per_block)
-            .zip(self.offsets.chunks_exact(per_block))
     }
 }
 
 impl<P: Planes> RowProducts for QuantizedWeights<'_, P> {
     fn prepare(&mut self, outputs: Range<usize>) {
-        self.start = outputs.start;
+        self.run = outputs.clone();
         self.weights.decode_scales(outputs, self.scales);
     }
 
     #[inline(always)]
-    fn products<const R: usize>(&self, output: usize, first: usize) -> [f32; R] {
-        let (weights, x) = (self.row(output), self.x.group::<R>(first));
-        if R == 1 {
-            [product(&weights, &x); R]
+    fn fill_tile<const R: usize>(&self, first: usize, tile: &mut [[f32; RUN]; R]) {
+        let factor = self.factor();
+        if let [products] = tile.as_mut_slice() {
+            let x = self.x.row(first);
+            for (i, product) in products[..self.run.len()].iter_mut().enumerate() {
+                *product = if P::GROUP == BLOCK {
+                    product_of_one::<P, 4>(&self.row(i), factor, x)
+                } else {
+                    product_of_one::<P, 2>(&self.row(i), factor, x)
+                };
+            }
         } else {
-            products_of_fours(&weights, &x)
+            let x = self.x.group::<R>(first);
+            for i in 0..self.run.len() {
+                let products = products_of_fours(&self.row(i), factor, &x);
+                for (tile, product) in tile.iter_mut().zip(products) {
+                    tile[i] = product;
+                }
+            }
         }
     }
 }
@@ -100,17 +107,20 @@ impl<P: Planes> RowProducts for QuantizedWeights<'_, P> {
 #[inline(always)]
 fn products_of_fours<P: Planes, const R: usize>(
     weights: &WeightRow<'_, P>,
+    factor: f32,
     x: &QuantizedGroup<'_, R>,
 ) -> [f32; R] {
     let per_block = BLOCK / P::GROUP;
     let mut sums = [F32x4::splat(0.0); R];
-    let of_groups = weights.groups(per_block).zip(x.groups(per_block));
+    let of_blocks =
+        (weights.scales.chunks_exact(per_block)).zip(weights.offsets.chunks_exact(per_block));
+    let of_groups = of_blocks.zip(x.groups(per_block));
     let blocks = weights.low.iter().zip(x.quanta).zip(of_groups);
     for (b, ((low, x), ((scales, offsets), (x_scales, x_sums)))) in blocks.enumerate() {
         let quanta = P::unpack(low, &weights.high[b * P::HIGH_WORDS..]);
         // Written out, since arrays that a loop indexes would leave the registers.
         let scaled = |group: usize| {
-            let offset = F32x4::splat(offsets[group] * weights.factor);
+            let offset = F32x4::splat(offsets[group] * factor);
             (F32x4::splat(scales[group]), offset)
         };
         add_group::<P, R>(
@@ -159,67 +169,96 @@ fn add_group<P: Planes, const R: usize>(
     }
 }
 
-/// One row of activations: four groups of columns in the lanes of a vector, which are then added one by one.
+/// One row of activations. `B` blocks are four groups of columns: the lanes of a vector, which are added one by one.
 #[inline(always)]
-fn product<P: Planes, const R: usize>(
+fn product_of_one<P: Planes, const B: usize>(
     weights: &WeightRow<'_, P>,
-    x: &QuantizedGroup<'_, R>,
+    factor: f32,
+    x: QuantizedRow<'_>,
 ) -> f32 {
-    let per_block = BLOCK / P::GROUP;
-    let (x_scales, x_sums) = (x.scales.as_flattened(), x.sums.as_flattened());
-    let quanta = x.quanta.as_flattened();
-    let n_groups = weights.low.len() * per_block;
-    let (x_scales, x_scales_rest) = x_scales[..n_groups].as_chunks::<4>();
-    let (x_sums, x_sums_rest) = x_sums[..n_groups].as_chunks::<4>();
-    let (scales, scales_rest) = weights.scales[..n_groups].as_chunks::<4>();
-    let (offsets, offsets_rest) = weights.offsets[..n_groups].as_chunks::<4>();
-    let of_groups = scales.iter().zip(offsets).zip(x_scales.iter().zip(x_sums));
-    let low = weights.low.chunks_exact(4 / per_block);
-    let low_rest = low.remainder();
-    let x = quanta.chunks_exact(4 / per_block);
-    let x_rest = x.remainder();
-
     let mut sum = 0.0;
-    let mut b = 0;
-    for ((low, x), ((scales, offsets), (x_scales, x_sums))) in low.zip(x).zip(of_groups) {
+    let (whole, rest) = x.quanta.as_chunks::<B>();
+    let low = weights.low.as_chunks().0.iter();
+    let groups = (weights.scales.as_chunks().0.iter()).zip(weights.offsets.as_chunks().0);
+    let x_groups = x.scales.as_chunks().0.iter().zip(x.sums.as_chunks().0);
+    let blocks = low.zip(whole).zip(groups.zip(x_groups));
+    for (i, ((low, x), ((scales, offsets), (x_scales, x_sums)))) in blocks.enumerate() {
+        let lanes = Lanes::<P, B> {
+            low,
+            high: &weights.high[i * B * P::HIGH_WORDS..],
+            scales,
+            offsets,
+            x,
+            x_scales,
+            x_sums,
+        };
+        lanes.add_products(factor, &mut sum);
+    }
+    match rest.len() {
+        0 => {}
+        1 => Lanes::<P, 1>::last(weights, x).add_products(factor, &mut sum),
+        2 => Lanes::<P, 2>::last(weights, x).add_products(factor, &mut sum),
+        _ => Lanes::<P, 3>::last(weights, x).add_products(factor, &mut sum),
+    }
+    sum
+}
+
+/// `B` blocks of a row of weights and of one of activations, with what belongs to four groups of columns, of which those of the blocks are the
+/// first.
+struct Lanes<'a, P: Planes, const B: usize> {
+    low: &'a [P::Low; B],
+    high: &'a [u32],
+    scales: &'a [f32; 4],
+    offsets: &'a [f32; 4],
+    x: &'a [Quanta; B],
+    x_scales: &'a [f32; 4],
+    x_sums: &'a [f32; 4],
+}
+
+impl<'a, P: Planes, const B: usize> Lanes<'a, P, B> {
+    const GROUPS_PER_BLOCK: usize = BLOCK / P::GROUP;
+
+    /// The last blocks of two rows.
+    #[inline(always)]
+    fn last(weights: &WeightRow<'a, P>, x: QuantizedRow<'a>) -> Self {
+        let block = x.quanta.len() - B;
+        let group = block * Self::GROUPS_PER_BLOCK;
+        Self {
+            low: chunk(weights.low, block),
+            high: &weights.high[block * P::HIGH_WORDS..],
+            scales: chunk(weights.scales, group),
+            offsets: chunk(weights.offsets, group),
+            x: chunk(x.quanta, block),
+            x_scales: chunk(x.scales, group),
+            x_sums: chunk(x.sums, group),
+        }
+    }
+
+    /// Adds the product of each group.
+    #[inline(always)]
+    fn add_products(&self, factor: f32, sum: &mut f32) {
         let mut dots = [I32x4::splat(0); 4];
-        for (low, (x, dots)) in low
-            .iter()
-            .zip(x.iter().zip(dots.chunks_exact_mut(per_block)))
-        {
-            let quanta = P::unpack(low, &weights.high[b * P::HIGH_WORDS..]);
+        let of_blocks = dots.chunks_exact_mut(Self::GROUPS_PER_BLOCK);
+        for (b, ((low, x), dots)) in self.low.iter().zip(self.x).zip(of_blocks).enumerate() {
+            let quanta = P::unpack(low, &self.high[b * P::HIGH_WORDS..]);
             for (group, dot) in dots.iter_mut().enumerate() {
                 *dot = group_dot::<P>(quanta, x, group);
             }
-            b += 1;
         }
-        let term = I32x4::sums(dots).to_f32() * (F32x4::load(scales) * F32x4::load(x_scales));
-        let offset = F32x4::load(offsets) * F32x4::splat(weights.factor);
-        for term in with_offset::<P>(term, offset, F32x4::load(x_sums)).to_array() {
-            sum += term;
+        let scales = F32x4::load(self.scales) * F32x4::load(self.x_scales);
+        // The factor is a power of two: multiplied in first it rounds nothing either.
+        let x_sums = F32x4::load(self.x_sums) * F32x4::splat(factor);
+        let term = I32x4::sums(dots).to_f32() * scales;
+        let terms = with_offset::<P>(term, F32x4::load(self.offsets), x_sums).to_array();
+        for term in &terms[..B * Self::GROUPS_PER_BLOCK] {
+            *sum += term;
         }
     }
-    let mut rest = scales_rest
-        .iter()
-        .zip(offsets_rest)
-        .zip(x_scales_rest.iter().zip(x_sums_rest));
-    for (low, x) in low_rest.iter().zip(x_rest) {
-        let quanta = P::unpack(low, &weights.high[b * P::HIGH_WORDS..]);
-        for (group, ((scale, offset), (x_scale, x_sum))) in
-            rest.by_ref().take(per_block).enumerate()
-        {
-            let dot: i32 = group_dot::<P>(quanta, x, group).to_array().iter().sum();
-            let term = dot as f32 * (scale * x_scale);
-            let offset = offset * weights.factor;
-            sum += if P::SIGNED {
-                term
-            } else {
-                term + offset * x_sum
-            };
-        }
-        b += 1;
-    }
-    sum
+}
+
+#[inline(always)]
+fn chunk<T, const N: usize>(values: &[T], start: usize) -> &[T; N] {
+    values[start..].first_chunk().expect("rows are whole")
 }
 
 /// The product of a block's quanta with activations, over one of its groups of columns: four integer sums.

@@ -4,12 +4,15 @@ use cinderlm_weights::{PackedFormat, ScaleKind};
 
 use super::simd::{Bytes, F32x4, I16x8, I32x4};
 
+/// What lies behind the last row, so that it can be read in fours.
+const PADDING: usize = 3;
+
 /// `value = scale * (q - zero) + min` per group of 16 or 32 columns, as the format has it. Keeps its memory from use to use.
 #[derive(Debug, Default)]
 pub(super) struct Scales {
     scales: Vec<f32>,
-    /// Empty for formats without minima.
     mins: Vec<f32>,
+    has_mins: bool,
     groups_per_row: usize,
 }
 
@@ -30,54 +33,51 @@ impl Scales {
             ScaleKind::SuperMin { .. } => (2 * scales.len(), true),
         };
         self.groups_per_row = n_groups / n_rows;
-        self.scales.resize(n_groups, 0.0);
-        self.mins.resize(if has_mins { n_groups } else { 0 }, 0.0);
+        let n_mins = if has_mins { n_groups } else { 0 };
+        self.scales.resize(n_groups + PADDING, 0.0);
+        self.mins.resize(n_mins + PADDING, 0.0);
+        self.has_mins = has_mins;
+        let (all_scales, all_mins) = (&mut self.scales[..n_groups], &mut self.mins[..n_mins]);
         match format.scale_kind() {
             ScaleKind::None => {}
             ScaleKind::Single if are_normal(scales) => {
-                single(scales, normal_pairs_to_f32, &mut self.scales)
+                single(scales, normal_pairs_to_f32, all_scales)
             }
-            ScaleKind::Single => single(scales, any_pairs_to_f32, &mut self.scales),
-            ScaleKind::SingleMin if are_normal(scales) => single_min(
-                scales,
-                normal_pairs_to_f32,
-                &mut self.scales,
-                &mut self.mins,
-            ),
-            ScaleKind::SingleMin => {
-                single_min(scales, any_pairs_to_f32, &mut self.scales, &mut self.mins)
+            ScaleKind::Single => single(scales, any_pairs_to_f32, all_scales),
+            ScaleKind::SingleMin if are_normal(scales) => {
+                single_min(scales, normal_pairs_to_f32, all_scales, all_mins)
             }
+            ScaleKind::SingleMin => single_min(scales, any_pairs_to_f32, all_scales, all_mins),
             ScaleKind::Super => {
                 let rows = scales
                     .chunks_exact(scales.len() / n_rows)
                     .zip(supers.chunks_exact(supers.len() / n_rows));
                 for ((scales, supers), out) in
-                    rows.zip(self.scales.chunks_exact_mut(self.groups_per_row))
+                    rows.zip(all_scales.chunks_exact_mut(self.groups_per_row))
                 {
                     super_scales(scales, supers, out);
                 }
             }
-            ScaleKind::SuperMin { group } => super_min(
-                scales,
-                supers,
-                256 / group,
-                &mut self.scales,
-                &mut self.mins,
-            ),
+            ScaleKind::SuperMin { group } => {
+                super_min(scales, supers, 256 / group, all_scales, all_mins)
+            }
         }
     }
 
-    /// Scales of the `row`th of the decoded rows. An odd number of blocks under [`ScaleKind::Single`] leaves one scale too many.
+    /// Whether the format has minima.
     #[inline(always)]
-    pub(super) fn scales(&self, row: usize) -> &[f32] {
-        &self.scales[row * self.groups_per_row..][..self.groups_per_row]
+    pub(super) fn has_mins(&self) -> bool {
+        self.has_mins
     }
 
-    /// Minima of the `row`th of the decoded rows, `None` for formats without.
+    /// Scales of the `row`th of the decoded rows, and minima for formats with such. What follows up to a multiple of four means nothing; nor
+    /// does one scale more, which an odd number of blocks leaves under [`ScaleKind::Single`].
     #[inline(always)]
-    pub(super) fn mins(&self, row: usize) -> Option<&[f32]> {
-        self.mins
-            .get(row * self.groups_per_row..(row + 1) * self.groups_per_row)
+    pub(super) fn of(&self, row: usize) -> (&[f32], Option<&[f32]>) {
+        let start = row * self.groups_per_row;
+        let of_row = start..start + self.groups_per_row.next_multiple_of(4);
+        let mins = self.has_mins.then(|| &self.mins[of_row.clone()]);
+        (&self.scales[of_row], mins)
     }
 }
 

@@ -14,7 +14,7 @@ fn matrices() -> Vec<PackedTensor> {
     for block_type in BlockType::ALL {
         let widths: &[usize] = match block_type.block_len() {
             1 => &[1, 15, 16, 33, 100],
-            32 => &[32, 96, 256, 288],
+            32 => &[32, 96, 256, 288, 64],
             _ => &[256, 768, 1024],
         };
         for (&n_cols, n_rows) in widths.iter().zip([1, 19, 33, 16, 7]) {
