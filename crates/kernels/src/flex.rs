@@ -122,10 +122,11 @@ impl LanguageOps for Flex {
             params.n_kv_heads * params.head_dim,
         );
         let columns = |start: usize, n: usize| -> Vec<f32> {
-            let rows = qkv.storage::<f32>().chunks_exact(width);
-            rows.flat_map(|row| &row[start..start + n])
-                .copied()
-                .collect()
+            let mut columns = Vec::with_capacity(n_rows * n);
+            for row in qkv.storage::<f32>().chunks_exact(width) {
+                columns.extend_from_slice(&row[start..start + n]);
+            }
+            columns
         };
         let k = columns(q_width, kv_width);
         let v = columns(q_width + kv_width, kv_width);

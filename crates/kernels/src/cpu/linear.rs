@@ -150,8 +150,12 @@ impl Part<'_> {
             }
         }
         for (row, tile) in (first..).zip(&tile) {
-            y.row(row)[run.start - self.columns.start..][..run.len()]
-                .copy_from_slice(&tile[..run.len()]);
+            let y = &mut y.row(row)[run.start - self.columns.start..][..run.len()];
+            match y.as_mut_array() {
+                // Of known length it is a few stores, and no call out of WebAssembly.
+                Some(y) => *y = *tile,
+                None => y.copy_from_slice(&tile[..run.len()]),
+            }
         }
     }
 }

@@ -40,14 +40,20 @@ impl Scales {
         let (all_scales, all_mins) = (&mut self.scales[..n_groups], &mut self.mins[..n_mins]);
         match format.scale_kind() {
             ScaleKind::None => {}
-            ScaleKind::Single if are_normal(scales) => {
-                single(scales, normal_pairs_to_f32, all_scales)
+            ScaleKind::Single => {
+                let mut halves = NormalHalves::new();
+                single(scales, |words| halves.decode(words), all_scales);
+                if !halves.were_normal() {
+                    single(scales, any_pairs_to_f32, all_scales);
+                }
             }
-            ScaleKind::Single => single(scales, any_pairs_to_f32, all_scales),
-            ScaleKind::SingleMin if are_normal(scales) => {
-                single_min(scales, normal_pairs_to_f32, all_scales, all_mins)
+            ScaleKind::SingleMin => {
+                let mut halves = NormalHalves::new();
+                single_min(scales, |words| halves.decode(words), all_scales, all_mins);
+                if !halves.were_normal() {
+                    single_min(scales, any_pairs_to_f32, all_scales, all_mins);
+                }
             }
-            ScaleKind::SingleMin => single_min(scales, any_pairs_to_f32, all_scales, all_mins),
             ScaleKind::Super => {
                 let rows = scales
                     .chunks_exact(scales.len() / n_rows)
@@ -81,7 +87,7 @@ impl Scales {
     }
 }
 
-fn single(words: &[u32], to_f32: impl Fn(&[u32; 4]) -> [F32x4; 2], out: &mut [f32]) {
+fn single(words: &[u32], mut to_f32: impl FnMut(&[u32; 4]) -> [F32x4; 2], out: &mut [f32]) {
     let (fours, rest) = words.as_chunks::<4>();
     let (eights, out_rest) = out.as_chunks_mut::<8>();
     for (words, out) in fours.iter().zip(eights) {
@@ -95,7 +101,7 @@ fn single(words: &[u32], to_f32: impl Fn(&[u32; 4]) -> [F32x4; 2], out: &mut [f3
 
 fn single_min(
     words: &[u32],
-    to_f32: impl Fn(&[u32; 4]) -> [F32x4; 2],
+    mut to_f32: impl FnMut(&[u32; 4]) -> [F32x4; 2],
     scales: &mut [f32],
     mins: &mut [f32],
 ) {
@@ -161,20 +167,16 @@ fn pair_to_f32(word: u32) -> [f32; 2] {
 /// zero, subnormal, infinite or NaN.
 #[inline(always)]
 pub(super) fn pairs_to_f32(words: &[u32; 4]) -> [F32x4; 2] {
-    if are_normal(words) {
-        normal_pairs_to_f32(words)
+    let mut halves = NormalHalves::new();
+    let decoded = halves.decode(words);
+    if halves.were_normal() {
+        decoded
     } else {
         any_pairs_to_f32(words)
     }
 }
 
-/// The same for halves that [`are_normal`].
-#[inline(always)]
-fn normal_pairs_to_f32(words: &[u32; 4]) -> [F32x4; 2] {
-    upper_halves(words).map(normal_half_to_f32)
-}
-
-/// The same for any halves.
+/// The same, whatever they are.
 #[inline(always)]
 fn any_pairs_to_f32(words: &[u32; 4]) -> [F32x4; 2] {
     upper_halves(words).map(half_to_f32)
@@ -187,19 +189,29 @@ fn upper_halves(words: &[u32; 4]) -> [I32x4; 2] {
     [words.shl::<16>(), words]
 }
 
-/// Whether all IEEE halves in whole fours of words are neither zero nor subnormal, infinite or NaN.
-#[inline(always)]
-fn are_normal(words: &[u32]) -> bool {
-    words
-        .as_chunks::<4>()
-        .0
-        .iter()
-        .fold(I16x8::splat(-1), |least, words| {
-            // One more in the exponent leaves its upper four bits zero for 0, and for 31, from which it carries into the sign.
-            let next_exponent = I16x8::load_words(words) + I16x8::splat(0x0400);
-            least.min_unsigned(next_exponent & I16x8::splat(0x7800))
-        })
-        .are_all_nonzero()
+/// Decodes IEEE halves as if none were zero, subnormal, infinite or NaN, and tells afterwards whether that was so.
+struct NormalHalves {
+    least: I16x8,
+}
+
+impl NormalHalves {
+    fn new() -> Self {
+        let least = I16x8::splat(-1);
+        Self { least }
+    }
+
+    /// The low halves of four words, and the high ones.
+    #[inline(always)]
+    fn decode(&mut self, words: &[u32; 4]) -> [F32x4; 2] {
+        // One more in the exponent leaves its upper four bits zero for 0, and for 31, from which it carries into the sign.
+        let next_exponent = I16x8::load_words(words) + I16x8::splat(0x0400);
+        self.least = (self.least).min_unsigned(next_exponent & I16x8::splat(0x7800));
+        upper_halves(words).map(normal_half_to_f32)
+    }
+
+    fn were_normal(self) -> bool {
+        self.least.are_all_nonzero()
+    }
 }
 
 /// Four IEEE halves, each in the upper 16 bits of a lane, whose exponents are neither the least nor the largest.
