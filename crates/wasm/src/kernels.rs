@@ -22,13 +22,14 @@ export interface KernelKeeper {
   readonly kept: unknown;
   /** Keeps a value of JSON in place of the one before. Resolves to whether a calibration is worth its time: false where nothing can be kept. */
   keep(record: unknown): Promise<boolean>;
+  /** Says that no more will be kept. */
+  end(): void;
 }
 ";
 
 #[wasm_bindgen]
 extern "C" {
     /// A [`KernelKeeper`] of the TypeScript side.
-    #[derive(Clone)]
     #[wasm_bindgen(typescript_type = "KernelKeeper | undefined")]
     pub type KernelKeeper;
 
@@ -37,6 +38,9 @@ extern "C" {
 
     #[wasm_bindgen(method, catch)]
     async fn keep(this: &KernelKeeper, record: JsValue) -> Result<JsValue, JsValue>;
+
+    #[wasm_bindgen(method, catch)]
+    fn end(this: &KernelKeeper) -> Result<(), JsValue>;
 }
 
 /// Calibrations that are begun and do not end, after which no other is: a variant may take the browser down.
@@ -115,6 +119,13 @@ pub(crate) async fn calibrate(
     calibration.keep(&place, Some(profile)).await;
     device::set_profile(profile);
     device::place()
+}
+
+impl Drop for Calibration {
+    fn drop(&mut self) {
+        // One that fails at this has nothing to end.
+        let _ = self.keeper.end();
+    }
 }
 
 impl Calibration {

@@ -1,8 +1,10 @@
-import { tryLock } from "./locks.js";
+import { type Release, tryLock } from "./locks.js";
 import type { StorageBackend } from "./storage.js";
 
 /** The one file; what it holds says which adapter and version it serves for. */
 const NAME = "kernels.json";
+/** How long storage may take to read it: the device waits for that. */
+const READ_MILLIS = 1000;
 
 /**
  * Keeps the kernel parameters that a calibration finds beside the files of models.
@@ -14,6 +16,8 @@ export class StoredKernels {
   readonly #isForced: boolean;
   readonly #onWarning: (message: string) => void;
   readonly kept: unknown;
+  /** Of the lock that this tab has while it calibrates: two that did so at once would spoil each other's timings. */
+  #release: Release | undefined;
 
   private constructor(storage: StorageBackend | undefined, isForced: boolean, onWarning: (message: string) => void, kept: unknown) {
     this.#storage = storage;
@@ -26,7 +30,7 @@ export class StoredKernels {
   static async open(storage: StorageBackend | undefined, isForced: boolean, onWarning: (message: string) => void): Promise<StoredKernels> {
     let kept: unknown;
     try {
-      const file = await storage?.read(NAME);
+      const file = await inTime(storage?.read(NAME));
       kept = file === undefined ? undefined : JSON.parse(await file.text());
     } catch (error) {
       onWarning(`What an earlier calibration found could not be read: ${String(error)}`);
@@ -34,28 +38,45 @@ export class StoredKernels {
     return new StoredKernels(storage, isForced, onWarning, kept);
   }
 
-  /** Keeps `record` in place of what was kept, unless another tab does so just now. Resolves to whether a calibration is worth its time; never rejects. */
+  /**
+   * Keeps `record` in place of what was kept, unless another tab calibrates just now, which none does from then on until {@link end}. Resolves to whether
+   * a calibration is worth its time; never rejects.
+   */
   async keep(record: unknown): Promise<boolean> {
     return (await this.#write(record)) || this.#isForced;
   }
 
+  /** Says that no more will be kept. */
+  end(): void {
+    void this.#release?.();
+    this.#release = undefined;
+  }
+
   /** Resolves to whether it is kept. */
   async #write(record: unknown): Promise<boolean> {
-    const storage = this.#storage;
-    if (storage === undefined) return false;
+    if (this.#storage === undefined) return false;
     try {
-      const release = await tryLock("cinderlm-kernels");
-      if (release === undefined) return false;
-      try {
-        await write(storage, new TextEncoder().encode(JSON.stringify(record)));
-      } finally {
-        await release();
-      }
+      this.#release ??= await tryLock("cinderlm-kernels");
+      if (this.#release === undefined) return false;
+      await write(this.#storage, new TextEncoder().encode(JSON.stringify(record)));
       return true;
     } catch (error) {
       this.#onWarning(`What a calibration found is not kept: ${String(error)}`);
       return false;
     }
+  }
+}
+
+/** Rejects where that takes too long. */
+async function inTime<T>(reading: Promise<T> | undefined): Promise<T | undefined> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`storage took more than ${READ_MILLIS} ms`)), READ_MILLIS);
+  });
+  try {
+    return await Promise.race([reading, late]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 

@@ -55,12 +55,40 @@ test("what is no JSON counts as nothing, with a warning", async () => {
   assert.match(warnings[0] ?? "", /could not be read/);
 });
 
+test("storage that does not answer holds nobody up for long", async () => {
+  const storage = { ...memory(new Map()), read: () => new Promise<never>(() => {}) };
+  const { kernels, warnings } = await open(storage);
+  assert.equal(kernels.kept, undefined);
+  assert.match(warnings[0] ?? "", /could not be read/);
+});
+
+test("one tab calibrates at a time", async (context) => {
+  const held = new Set<string>();
+  const request = async (name: string, _: unknown, given: (lock: object | null) => Promise<void> | undefined): Promise<void> => {
+    if (held.has(name)) return void given(null);
+    held.add(name);
+    await given({ name });
+    held.delete(name);
+  };
+  const before = Object.getOwnPropertyDescriptor(globalThis, "navigator");
+  Object.defineProperty(globalThis, "navigator", { value: { locks: { request } }, configurable: true });
+  context.after(() => (before === undefined ? Reflect.deleteProperty(globalThis, "navigator") : Object.defineProperty(globalThis, "navigator", before)));
+
+  const files = new Map<string, Uint8Array<ArrayBuffer>>();
+  const [first, second] = [(await open(memory(files))).kernels, (await open(memory(files))).kernels];
+  assert.equal(await first.keep({ attempts: 1 }), true);
+  assert.equal(await second.keep({ attempts: 1 }), false);
+  assert.equal(await first.keep({ attempts: 1, parameters: {} }), true);
+  first.end();
+  await new Promise(setImmediate);
+  assert.equal(await second.keep({ attempts: 2 }), true);
+});
+
 for (const method of ["read", "write", "flush", "close"] as const) {
   test(`storage that fails to ${method} is a warning, not a failure`, async () => {
     const { kernels, warnings } = await open(memory(new Map(), method));
     assert.equal(await kernels.keep({}), method === "read");
     assert.equal(warnings.length, 1, JSON.stringify(warnings));
-    // The next finds no lock that was left.
     assert.equal(await kernels.keep({}), method === "read");
     assert.equal(warnings.length, method === "read" ? 1 : 2);
   });
