@@ -367,8 +367,11 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Shared<M, R> {
         let mut logits = match output {
             Output::Logits(logits) => logits,
             Output::Drawn(drawn) => {
-                for (asked, drawn) in batch.iter().zip(drawn) {
-                    desk.answer(asked.ticket, Ok(Fed::Drawn(drawn)));
+                let mut drawn = drawn.into_iter();
+                for asked in batch {
+                    let drawn = asked.draw.as_ref().and_then(|_| drawn.next());
+                    let fed = drawn.map_or_else(|| Fed::Logits(Vec::new()), Fed::Drawn);
+                    desk.answer(asked.ticket, Ok(fed));
                 }
                 return;
             }
@@ -393,15 +396,17 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Shared<M, R> {
 enum Output {
     /// The rows that were asked for, feed by feed.
     Logits(Vec<f32>),
-    /// One draw for each feed.
+    /// One draw for each feed that has one; the others asked for no rows.
     Drawn(Vec<Drawn>),
 }
 
-/// Runs a batch on the model, which draws the tokens if every feed lets it.
+/// Runs a batch on the model, which draws the tokens if every feed lets it that asks for anything.
 async fn run(model: &mut impl CausalLm, batch: &[Asked]) -> Result<Output, ModelError> {
     let feeds: Vec<Feed<'_>> = batch.iter().map(Asked::feed).collect();
-    let draws: Option<Vec<Draw>> = batch.iter().map(|asked| asked.draw.clone()).collect();
+    let asking = batch.iter().filter(|asked| asked.logits != LogitsFor::None);
+    let draws: Option<Vec<Draw>> = asking.map(|asked| asked.draw.clone()).collect();
     if let Some(draws) = draws
+        && !draws.is_empty()
         && let Some(drawn) = model.forward_drawn(&feeds, &draws).await?
     {
         return Ok(Output::Drawn(drawn));

@@ -68,8 +68,11 @@ proptest! {
     })]
 
     #[test]
-    fn a_model_that_draws_gives_the_same_choices(requests in prop::collection::vec(any_request(), 1..4)) {
-        let (drawing, plain) = (Bench::noisy(), Bench::noisy());
+    fn a_model_that_draws_gives_the_same_choices(
+        requests in prop::collection::vec(any_request(), 1..4),
+        prefill_rows in prop_oneof![Just(2), Just(512)],
+    ) {
+        let [drawing, plain] = [0, 1].map(|_| Bench::reading_by(prefill_rows));
         drawing.probe.let_draw();
         let (found, expected) = (answers(&drawing, &requests), answers(&plain, &requests));
         for (found, expected) in found.into_iter().zip(expected) {
@@ -93,6 +96,25 @@ proptest! {
         }
         prop_assert_eq!(plain.probe.n_drawn(), 0);
     }
+}
+
+#[test]
+fn tokens_are_drawn_while_another_prompt_is_read() {
+    let bench = Bench::reading_by(2);
+    bench.probe.let_draw();
+    let bias = json!({ "0": -100 });
+    let requests = [("abc", 8), ("abcabcabcabcabc", 2)].map(|(prompt, max_tokens)| {
+        json!({ "prompt": prompt, "max_tokens": max_tokens, "seed": 4, "logit_bias": bias })
+    });
+    let complete = async |fields: &Value| {
+        let completion = collect(bench.engine.complete(common::request(fields.clone()))).await;
+        completion.expect("a completion").usage.completion_tokens
+    };
+    let n_tokens: u64 = block_on(join_all(requests.iter().map(complete)))
+        .iter()
+        .sum();
+    assert!(n_tokens > 2);
+    assert_eq!(bench.probe.n_drawn() as u64, n_tokens);
 }
 
 #[test]

@@ -112,8 +112,8 @@ pub trait CausalLm {
     )]
     async fn forward(&mut self, feeds: &[Feed<'_>]) -> Result<Vec<f32>, ModelError>;
 
-    /// As [`forward`](Self::forward), but draws each feed's next token where the logits are, by the draw of the same index, and returns that.
-    /// Every feed has tokens and asks for the last row.
+    /// As [`forward`](Self::forward), but draws next tokens where the logits are, and returns these: one for each feed that asks for its last row, by the
+    /// draws in their order. The other feeds ask for no rows.
     ///
     /// `None` if the model does not draw, or not these; nothing has happened then. A draw whose uniform number is within rounding of the border
     /// of two tokens may fall on the other one than with the logits at hand.

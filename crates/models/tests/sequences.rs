@@ -3,9 +3,10 @@
 mod common;
 
 use cinderlm_models::{
-    BLOCK_TOKENS, CausalLm, Feed, LoadedModel, LogitsFor, MAX_STEP_TOKENS, ModelError, SequenceId,
+    BLOCK_TOKENS, CausalLm, Draw, Feed, LoadedModel, LogitsFor, MAX_STEP_TOKENS, ModelError,
+    SequenceId,
 };
-use common::{On, block_on, feed, model, reference, try_feed};
+use common::{On, argmax, block_on, feed, model, reference, try_feed};
 
 /// A model and some tokens for it.
 fn subject(on: On) -> (LoadedModel, Vec<u32>) {
@@ -198,6 +199,71 @@ fn refused_feeds_change_nothing() {
     assert_eq!((model.len(sequence), model.len(other)), (10, 0));
     let actual = feed(&mut model, sequence, &ids[10..20], LogitsFor::Last);
     assert!(actual == replay(&mut model, &ids[..20]));
+}
+
+#[test]
+fn tokens_are_drawn_beside_feeds_that_ask_for_nothing() {
+    let (mut model, ids) = subject(On::Gpu);
+    let expected = [
+        argmax(&replay(&mut model, &ids[..11])),
+        argmax(&replay(&mut model, &ids[5..9])),
+    ];
+    let sequences: Vec<SequenceId> = (0..3).map(|_| model.open()).collect();
+    feed(&mut model, sequences[1], &ids[..10], LogitsFor::None);
+    let feeds = [
+        (&ids[..9], LogitsFor::None),
+        (&ids[10..11], LogitsFor::Last),
+        (&ids[5..9], LogitsFor::Last),
+    ];
+    let feeds: Vec<Feed<'_>> = (sequences.iter().zip(feeds))
+        .map(|(&sequence, (tokens, logits))| Feed {
+            sequence,
+            tokens,
+            logits,
+        })
+        .collect();
+    let greedy = Draw::default();
+    let drawn = block_on(model.forward_drawn(&feeds, &[greedy.clone(), greedy.clone()]));
+    let drawn = drawn.expect("the step runs").expect("a GPU draws");
+    assert_eq!(
+        drawn
+            .iter()
+            .filter_map(|drawn| drawn.token)
+            .collect::<Vec<_>>(),
+        expected
+    );
+    let actual = feed(&mut model, sequences[0], &ids[9..20], LogitsFor::Last);
+    assert!(
+        actual == replay(&mut model, &ids[..20]),
+        "the other feed was appended"
+    );
+
+    let too_few = block_on(model.forward_drawn(&feeds, &[greedy]));
+    assert_eq!(too_few, Ok(None));
+    let lengths: Vec<usize> = sequences.iter().map(|&id| model.len(id)).collect();
+    assert_eq!(lengths, [20, 11, 4]);
+}
+
+#[test]
+fn more_rows_are_drawn_for_than_are_recorded() {
+    let (mut model, ids) = subject(On::Gpu);
+    let sequences: Vec<SequenceId> = (0..20).map(|_| model.open()).collect();
+    for at in 0..3 {
+        let tokens: Vec<u32> = (0..20).map(|i| ids[at + i]).collect();
+        let feeds: Vec<Feed<'_>> = (sequences.iter().zip(&tokens))
+            .map(|(&sequence, token)| Feed {
+                sequence,
+                tokens: std::slice::from_ref(token),
+                logits: LogitsFor::Last,
+            })
+            .collect();
+        let drawn = block_on(model.forward_drawn(&feeds, &vec![Draw::default(); 20]));
+        let drawn = drawn.expect("the step runs").expect("a GPU draws");
+        for (i, drawn) in drawn.iter().enumerate() {
+            let expected = argmax(&replay(&mut model, &ids[i..=i + at]));
+            assert_eq!(drawn.token, Some(expected), "row {i} after {at} tokens");
+        }
+    }
 }
 
 #[test]

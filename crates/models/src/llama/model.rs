@@ -10,7 +10,7 @@ use cinderlm_weights::gguf::{GgufHeader, GgufReader};
 use super::config::{Architecture, LlamaConfig};
 use super::loader::{self, Parts};
 use super::network::Llama;
-use super::recordings::{self, Recordable, Recordings};
+use super::recordings::{Recordable, Recordings};
 use super::tensor_names::{GlobalPart, Place};
 use crate::kv::{BLOCK_TOKENS, KvMemory, MAX_STEP_TOKENS, StepLimits, StepPlan};
 use crate::loading::CleanupOnDrop;
@@ -19,7 +19,7 @@ use crate::{
     CausalLm, Draw, Drawn, Feed, LoadHooks, LoadOptions, ModelError, ModelInfo, SequenceId,
 };
 
-/// Rows that go through the output layer and back to the host at a time. Bounds the buffers that a large vocabulary takes.
+/// Rows that go through the output layer at a time, back to the host or to be drawn for. Bounds the buffers that a large vocabulary takes.
 const LOGITS_ROWS: usize = 32;
 
 /// A Llama-family model on a device.
@@ -240,8 +240,11 @@ impl CausalLm for LlamaModel {
                 && draw.n_top <= DrawBuffer::MAX_TOP
                 && tokens.all(|token| token < vocab_size)
         };
-        let is_allowed = draws.iter().all(can_draw) && vocab_size <= DrawBuffer::MAX_VOCAB;
-        if draws.is_empty() || draws.len() > recordings::MAX_ROWS || !is_allowed {
+        let n_wanted = |feed: &Feed<'_>| feed.logits.n_rows(feed.tokens.len());
+        let is_allowed = draws.iter().all(can_draw)
+            && vocab_size <= DrawBuffer::MAX_VOCAB
+            && feeds.iter().map(n_wanted).sum::<usize>() == draws.len();
+        if draws.is_empty() || draws.len() > LOGITS_ROWS || !is_allowed {
             return Ok(None);
         }
         let Some(buffer) = self.draw_buffer(draws.len())? else {
