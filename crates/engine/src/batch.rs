@@ -94,6 +94,10 @@ struct Asked {
 }
 
 impl Asked {
+    fn wants_rows(&self) -> bool {
+        self.logits != LogitsFor::None
+    }
+
     fn feed(&self) -> Feed<'_> {
         Feed {
             sequence: self.sequence,
@@ -369,7 +373,7 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Shared<M, R> {
             Output::Drawn(drawn) => {
                 let mut drawn = drawn.into_iter();
                 for asked in batch {
-                    let drawn = asked.draw.as_ref().and_then(|_| drawn.next());
+                    let drawn = asked.wants_rows().then(|| drawn.next()).flatten();
                     let fed = drawn.map_or_else(|| Fed::Logits(Vec::new()), Fed::Drawn);
                     desk.answer(asked.ticket, Ok(fed));
                 }
@@ -403,7 +407,7 @@ enum Output {
 /// Runs a batch on the model, which draws the tokens if every feed lets it that asks for anything.
 async fn run(model: &mut impl CausalLm, batch: &[Asked]) -> Result<Output, ModelError> {
     let feeds: Vec<Feed<'_>> = batch.iter().map(Asked::feed).collect();
-    let asking = batch.iter().filter(|asked| asked.logits != LogitsFor::None);
+    let asking = batch.iter().filter(|asked| asked.wants_rows());
     let draws: Option<Vec<Draw>> = asking.map(|asked| asked.draw.clone()).collect();
     if let Some(draws) = draws
         && !draws.is_empty()

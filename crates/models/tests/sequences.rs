@@ -240,6 +240,13 @@ fn tokens_are_drawn_beside_feeds_that_ask_for_nothing() {
 
     let too_few = block_on(model.forward_drawn(&feeds, &[greedy]));
     assert_eq!(too_few, Ok(None));
+    let rows_of_all = Feed {
+        logits: LogitsFor::All,
+        ..feeds[2]
+    };
+    let draws = vec![Draw::default(); rows_of_all.tokens.len()];
+    let of_all = block_on(model.forward_drawn(&[rows_of_all], &draws));
+    assert_eq!(of_all, Ok(None));
     let lengths: Vec<usize> = sequences.iter().map(|&id| model.len(id)).collect();
     assert_eq!(lengths, [20, 11, 4]);
 }

@@ -92,7 +92,7 @@ pub(crate) fn look_up(
         Some(profile) => (Some(profile), None),
         None => {
             let attempts = record.map_or(0, |record| record.attempts);
-            let calibration = (attempts < MAX_ATTEMPTS).then_some(Calibration { keeper, attempts });
+            let calibration = (attempts < MAX_ATTEMPTS).then(|| Calibration { keeper, attempts });
             (None, calibration)
         }
     }

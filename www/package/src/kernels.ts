@@ -26,21 +26,23 @@ export class StoredKernels {
     this.kept = kept;
   }
 
-  /** Reads what was kept. Without storage nothing is. With `isForced` a calibration is worth its time all the same. */
+  /**
+   * Reads what was kept. Without storage, or with one that does not answer in time, nothing is. With `isForced` a calibration is worth its time all the
+   * same.
+   */
   static async open(storage: StorageBackend | undefined, isForced: boolean, onWarning: (message: string) => void): Promise<StoredKernels> {
-    let kept: unknown;
     try {
-      const file = await inTime(storage?.read(NAME));
-      kept = file === undefined ? undefined : JSON.parse(await file.text());
+      const text = await inTime(storage?.read(NAME).then((file) => file?.text()));
+      return new StoredKernels(storage, isForced, onWarning, text === undefined ? undefined : JSON.parse(text));
     } catch (error) {
       onWarning(`What an earlier calibration found could not be read: ${String(error)}`);
+      return new StoredKernels(error instanceof Late ? undefined : storage, isForced, onWarning, undefined);
     }
-    return new StoredKernels(storage, isForced, onWarning, kept);
   }
 
   /**
-   * Keeps `record` in place of what was kept, unless another tab calibrates just now, which none does from then on until {@link end}. Resolves to whether
-   * a calibration is worth its time; never rejects.
+   * Keeps `record` in place of what was kept, unless another tab calibrates just now; from then on until {@link end} no other keeps any. Resolves to whether a
+   * calibration is worth its time; never rejects.
    */
   async keep(record: unknown): Promise<boolean> {
     return (await this.#write(record)) || this.#isForced;
@@ -67,11 +69,17 @@ export class StoredKernels {
   }
 }
 
-/** Rejects where that takes too long. */
+class Late extends Error {
+  constructor() {
+    super(`storage took more than ${READ_MILLIS} ms`);
+  }
+}
+
+/** @throws {Late} */
 async function inTime<T>(reading: Promise<T> | undefined): Promise<T | undefined> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`storage took more than ${READ_MILLIS} ms`)), READ_MILLIS);
+    timer = setTimeout(() => reject(new Late()), READ_MILLIS);
   });
   try {
     return await Promise.race([reading, late]);

@@ -56,9 +56,12 @@ test("what is no JSON counts as nothing, with a warning", async () => {
 });
 
 test("storage that does not answer holds nobody up for long", async () => {
-  const storage = { ...memory(new Map()), read: () => new Promise<never>(() => {}) };
+  const files = new Map<string, Uint8Array<ArrayBuffer>>();
+  const storage = { ...memory(files), read: () => new Promise<never>(() => {}) };
   const { kernels, warnings } = await open(storage);
   assert.equal(kernels.kept, undefined);
+  assert.equal(await kernels.keep({ attempts: 1 }), false, "what could not be read may be better than the default");
+  assert.equal(files.size, 0);
   assert.match(warnings[0] ?? "", /could not be read/);
 });
 

@@ -135,7 +135,7 @@ impl Pool {
         loop {
             let mut looks = 0;
             let n_jobs = loop {
-                let n_jobs = self.n_jobs.0.load(Ordering::Relaxed);
+                let n_jobs = self.n_jobs.0.load(Ordering::Acquire);
                 if n_jobs != seen {
                     break n_jobs;
                 }

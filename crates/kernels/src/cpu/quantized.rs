@@ -49,7 +49,7 @@ impl<'a, P: Planes> QuantizedWeights<'a, P> {
         }
     }
 
-    /// What offsets are multiplied by: a power of two.
+    /// What offsets are multiplied by: one, or minus a power of two (where quanta carry their own sign, nothing that is used).
     #[inline(always)]
     fn factor(&self) -> f32 {
         if self.scales.has_mins() {
@@ -246,7 +246,7 @@ impl<'a, P: Planes, const B: usize> Lanes<'a, P, B> {
             }
         }
         let scales = F32x4::load(self.scales) * F32x4::load(self.x_scales);
-        // The factor is a power of two: multiplied in first it rounds nothing either.
+        // But for its sign the factor is a power of two: multiplied in first it rounds nothing either.
         let x_sums = F32x4::load(self.x_sums) * F32x4::splat(factor);
         let term = I32x4::sums(dots).to_f32() * scales;
         let terms = with_offset::<P>(term, F32x4::load(self.offsets), x_sums).to_array();

@@ -16,7 +16,8 @@ use crate::kv::{BLOCK_TOKENS, KvMemory, MAX_STEP_TOKENS, StepLimits, StepPlan};
 use crate::loading::CleanupOnDrop;
 use crate::metadata::ArchitectureKeys;
 use crate::{
-    CausalLm, Draw, Drawn, Feed, LoadHooks, LoadOptions, ModelError, ModelInfo, SequenceId,
+    CausalLm, Draw, Drawn, Feed, LoadHooks, LoadOptions, LogitsFor, ModelError, ModelInfo,
+    SequenceId,
 };
 
 /// Rows that go through the output layer at a time, back to the host or to be drawn for. Bounds the buffers that a large vocabulary takes.
@@ -240,10 +241,11 @@ impl CausalLm for LlamaModel {
                 && draw.n_top <= DrawBuffer::MAX_TOP
                 && tokens.all(|token| token < vocab_size)
         };
-        let n_wanted = |feed: &Feed<'_>| feed.logits.n_rows(feed.tokens.len());
+        let asks = |feed: &&Feed<'_>| feed.logits == LogitsFor::Last && !feed.tokens.is_empty();
         let is_allowed = draws.iter().all(can_draw)
             && vocab_size <= DrawBuffer::MAX_VOCAB
-            && feeds.iter().map(n_wanted).sum::<usize>() == draws.len();
+            && feeds.iter().all(|feed| feed.logits != LogitsFor::All)
+            && feeds.iter().filter(asks).count() == draws.len();
         if draws.is_empty() || draws.len() > LOGITS_ROWS || !is_allowed {
             return Ok(None);
         }
