@@ -49,7 +49,8 @@ for (const [what, fields] of REQUESTS) {
     assert.equal(stats.decode.tokens, 5);
     assert.equal(stats.prefill.steps, 1);
     assert.equal(steps.length, 6);
-    const last = steps.at(-1);
+    const { nAwaited, ...last } = steps.at(-1);
+    assert.equal(nAwaited, fields.frequency_penalty === undefined ? 1 : 0, "the last step was begun while the one before it ran, unless it depends on its token");
     const { readbacks, ...counted } = stats.decode.last;
     assert.deepEqual(counted, last, "the package's own count agrees");
     assert.equal(readbacks, 1);

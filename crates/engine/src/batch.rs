@@ -89,8 +89,16 @@ struct Asked {
     sequence: SequenceId,
     tokens: Vec<u32>,
     logits: LogitsFor,
-    /// How the next token is drawn, where the model may do that.
-    draw: Option<Draw>,
+    draws: Draws,
+}
+
+/// How tokens are drawn, where the model may do that.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Draws {
+    /// The next one.
+    pub(crate) next: Option<Draw>,
+    /// The one after it, where that is known already: the model may begin with it.
+    pub(crate) after: Option<Draw>,
 }
 
 impl Asked {
@@ -213,22 +221,23 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Batcher<M, R> {
         tokens: &[u32],
         logits: LogitsFor,
     ) -> Result<Vec<f32>, ModelError> {
-        match self.ask(request, sequence, tokens, logits, None).await? {
+        let draws = Draws::default();
+        match self.ask(request, sequence, tokens, logits, draws).await? {
             Fed::Logits(rows) => Ok(rows),
             Fed::Drawn(_) => Ok(Vec::new()), // Only who asks for a draw is given one.
         }
     }
 
-    /// Appends tokens to a sequence in one of the next steps. The model may draw the one after them as `draw` says; else its logits are
+    /// Appends tokens to a sequence in one of the next steps. The model may draw the one after them as `draws` says; else its logits are
     /// returned.
     pub(crate) async fn feed_and_draw(
         &self,
         request: RequestId,
         sequence: &Sequence<M, R>,
         tokens: &[u32],
-        draw: Option<Draw>,
+        draws: Draws,
     ) -> Answer {
-        self.ask(request, sequence, tokens, LogitsFor::Last, draw)
+        self.ask(request, sequence, tokens, LogitsFor::Last, draws)
             .await
     }
 
@@ -238,7 +247,7 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Batcher<M, R> {
         sequence: &Sequence<M, R>,
         tokens: &[u32],
         logits: LogitsFor,
-        draw: Option<Draw>,
+        draws: Draws,
     ) -> Answer {
         let shared = &self.shared;
         let ticket = Ticket {
@@ -248,7 +257,7 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Batcher<M, R> {
                 sequence: sequence.id,
                 tokens: tokens.to_vec(),
                 logits,
-                draw,
+                draws,
             }),
             shared: Rc::clone(shared),
         };
@@ -408,10 +417,13 @@ enum Output {
 async fn run(model: &mut impl CausalLm, batch: &[Asked]) -> Result<Output, ModelError> {
     let feeds: Vec<Feed<'_>> = batch.iter().map(Asked::feed).collect();
     let asking = batch.iter().filter(|asked| asked.wants_rows());
-    let draws: Option<Vec<Draw>> = asking.map(|asked| asked.draw.clone()).collect();
+    let draws: Option<Vec<Draw>> = asking.map(|asked| asked.draws.next.clone()).collect();
+    let after: Option<Vec<Draw>> = (batch.iter())
+        .map(|asked| asked.draws.after.clone())
+        .collect();
     if let Some(draws) = draws
         && !draws.is_empty()
-        && let Some(drawn) = model.forward_drawn(&feeds, &draws).await?
+        && let Some(drawn) = (model.forward_drawn(&feeds, &draws, after.as_deref())).await?
     {
         return Ok(Output::Drawn(drawn));
     }

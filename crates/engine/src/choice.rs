@@ -2,7 +2,7 @@
 
 use cinderlm_models::{Draw, Drawn};
 use cinderlm_protocol::{Choice, FinishReason};
-use cinderlm_sampler::{LogProbabilities, Reported, SampleError, Sampler};
+use cinderlm_sampler::{DrawPlan, LogProbabilities, Reported, SampleError, Sampler};
 use cinderlm_tokenizer::{DecodeStream, Tokenizer};
 
 use crate::batch::Fed;
@@ -111,15 +111,27 @@ impl ChoiceRun {
 
     /// How the next token is to be drawn, where that is done in place of this; `None` where all logits are needed here.
     pub(crate) fn draw(&self) -> Option<Draw> {
-        let plan = self.sampler.plan()?;
-        Some(Draw {
+        self.sampler.plan().map(|plan| self.draw_of(plan))
+    }
+
+    /// What [`draw`](Self::draw) will be once the next token is known, whichever it is; `None` where that makes a difference, and where the next is the
+    /// last.
+    pub(crate) fn draw_after(&self) -> Option<Draw> {
+        if self.tokens.len() as u64 + 1 >= self.max_tokens {
+            return None;
+        }
+        self.sampler.plan_after().map(|plan| self.draw_of(plan))
+    }
+
+    fn draw_of(&self, plan: DrawPlan) -> Draw {
+        Draw {
             temperature: plan.temperature,
             top_p: plan.top_p,
             uniform: plan.uniform,
             adjustments: plan.adjustments,
             // One alone brings what a log-probability is made of.
             n_top: self.n_reported().map_or(0, |n_top| n_top.max(1)),
-        })
+        }
     }
 
     /// Likeliest tokens to report at each step; `None` if not even the token's own probability is.

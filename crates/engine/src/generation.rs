@@ -12,7 +12,7 @@ use cinderlm_sampler::LogProbabilities;
 use cinderlm_tokenizer::Tokenizer;
 use futures::future::{Either, select, try_join_all};
 
-use crate::batch::{Batcher, Fed, RequestId, Sequence};
+use crate::batch::{Batcher, Draws, Fed, RequestId, Sequence};
 use crate::choice::{ChoiceRun, Delta};
 use crate::emitter::Emitter;
 use crate::engine::QueuePlace;
@@ -338,9 +338,12 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Generation<'_, M, R> {
             let is_first = run.tokens().is_empty();
             let fed = match (place.next.take(), run.tokens()) {
                 (None, [.., token]) => {
-                    let (sequence, draw) = (&place.sequence, run.draw());
+                    let draws = Draws {
+                        next: run.draw(),
+                        after: run.draw_after(),
+                    };
                     let fed = (self.batcher)
-                        .feed_and_draw(self.id, sequence, &[*token], draw)
+                        .feed_and_draw(self.id, &place.sequence, &[*token], draws)
                         .await;
                     fed.map_err(model_failure)?
                 }

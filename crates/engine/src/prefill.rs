@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use cinderlm_models::{CausalLm, Draw, LogitsFor, ModelError};
 
-use crate::batch::{Batcher, Fed, RequestId, Sequence};
+use crate::batch::{Batcher, Draws, Fed, RequestId, Sequence};
 use crate::prefix::Scope;
 use crate::runtime::Runtime;
 
@@ -52,7 +52,11 @@ pub(crate) async fn prefill<M: CausalLm + 'static, R: Runtime + 'static>(
         let Some(score) = &mut score else {
             if is_last {
                 let draw = plan.draw.clone();
-                let fed = batcher.feed_and_draw(plan.request, &sequence, piece, draw);
+                let draws = Draws {
+                    next: draw,
+                    after: None,
+                };
+                let fed = batcher.feed_and_draw(plan.request, &sequence, piece, draws);
                 next = Some(fed.await?);
             } else {
                 let fed = batcher.feed(plan.request, &sequence, piece, LogitsFor::None);

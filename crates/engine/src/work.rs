@@ -42,7 +42,7 @@ pub struct StepStats {
     pub n_tokens: u64,
     /// What they cost together.
     pub total: DeviceWork,
-    /// What the last of them cost.
+    /// What the last of them cost, of those that cost anything: a step that is begun while the one before it runs counts there.
     pub last: DeviceWork,
 }
 
@@ -65,6 +65,8 @@ impl WorkStats {
         stats.n_steps += 1;
         stats.n_tokens += n_tokens as u64;
         stats.total.add(work);
-        stats.last = work;
+        if work != DeviceWork::default() {
+            stats.last = work;
+        }
     }
 }

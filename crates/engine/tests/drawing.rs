@@ -95,6 +95,7 @@ proptest! {
             prop_assert_eq!(drawing.probe.n_drawn(), 0, "forced tokens need all logits");
         }
         prop_assert_eq!(plain.probe.n_drawn(), 0);
+        prop_assert_eq!(drawing.probe.n_foreseen().1, 0, "draws other than they were told");
     }
 }
 
@@ -127,4 +128,18 @@ fn a_single_choice_is_drawn_from_its_first_token_on() {
     let n_tokens = completion.usage.completion_tokens;
     assert!(n_tokens > 1);
     assert_eq!(bench.probe.n_drawn() as u64, n_tokens);
+}
+
+#[test]
+fn draws_are_told_a_step_before_unless_they_depend_on_it() {
+    for (penalty, expected) in [(0.0, 4), (0.5, 0)] {
+        let bench = Bench::noisy();
+        bench.probe.let_draw();
+        let completion = bench.completed(json!({
+            "prompt": "abc", "max_tokens": 6, "seed": 4, "logit_bias": { "0": -100 }, "presence_penalty": penalty,
+        }));
+        assert_eq!(completion.usage.completion_tokens, 6);
+        // The first comes with the prompt, and the second is the first to be told of another.
+        assert_eq!(bench.probe.n_foreseen(), (expected, 0));
+    }
 }

@@ -14,7 +14,7 @@ use burn::backend::{DispatchDevice, ExecutionError};
 use burn::tensor::{Bytes, DType, Device, Int, Tensor};
 
 use crate::KernelError;
-pub(crate) use gpu::{Graph, Recorder, WordBuffer};
+pub(crate) use gpu::{Graph, Recorder, WordBuffer, read_now};
 
 /// How long a buffer lives, which decides the memory pool of a GPU.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

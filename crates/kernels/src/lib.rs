@@ -44,6 +44,6 @@ pub use ops::{
     norm_heads, rope_append, swiglu,
 };
 pub use profile::{Profile, ProfilePart};
-pub use readback::read;
+pub use readback::{BegunRead, begin_read, read};
 pub use recording::Recording;
 pub use step::{Step, StepBuffer, StepRow, n_chunks};

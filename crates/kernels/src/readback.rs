@@ -1,12 +1,15 @@
 //! Waiting for a tensor's values without blocking.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use burn::backend::ExecutionError;
 use burn::tensor::{Tensor, TensorData};
+
+use crate::device;
 
 type Read = Pin<Box<dyn Future<Output = Result<TensorData, ExecutionError>>>>;
 
@@ -28,6 +31,50 @@ pub async fn read<const D: usize>(tensor: Tensor<D>) -> Result<TensorData, Execu
         let _ = Reading(Some(abandoned)).await;
     }
     Reading(Some(Box::pin(tensor.into_data_async()))).await
+}
+
+/// A read that the device has begun, of a tensor's values as they were then. May be dropped at any time.
+pub struct BegunRead {
+    reading: Reading,
+    result: Option<Result<TensorData, ExecutionError>>,
+}
+
+/// Has a GPU begin to read a tensor's values as they are now: what is launched afterwards may overwrite them. `None` on other devices, and where an earlier
+/// read that was dropped is in the way; [`read`] waits for it.
+pub fn begin_read<const D: usize>(tensor: &Tensor<D>) -> Option<BegunRead> {
+    let mut context = Context::from_waker(Waker::noop());
+    let is_free = ABANDONED.with_borrow_mut(|abandoned| {
+        abandoned.retain_mut(|read| read.as_mut().poll(&mut context).is_pending());
+        abandoned.is_empty()
+    });
+    if !is_free {
+        return None;
+    }
+    let mut reading = Reading(Some(Box::pin(device::read_now(tensor.clone())?)));
+    let result = match Pin::new(&mut reading).poll(&mut context) {
+        Poll::Ready(result) => Some(result),
+        Poll::Pending => None,
+    };
+    Some(BegunRead { reading, result })
+}
+
+impl BegunRead {
+    /// Waits for the values.
+    ///
+    /// # Errors
+    /// As [`read`].
+    pub async fn finish(self) -> Result<TensorData, ExecutionError> {
+        match self.result {
+            Some(result) => result,
+            None => self.reading.await,
+        }
+    }
+}
+
+impl fmt::Debug for BegunRead {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("BegunRead").finish_non_exhaustive()
+    }
 }
 
 /// A read under way, which outlives its being dropped.

@@ -97,6 +97,16 @@ impl Step {
         }))
     }
 
+    /// Has a GPU put the tokens of `drawn`, what [`DrawBuffer::draw`](crate::DrawBuffer::draw) gives for as many rows, in the place of the rows' own. A row of which
+    /// every token was ruled out gets token 0.
+    ///
+    /// # Panics
+    /// `drawn` has another number of rows, or lies on another device.
+    pub fn take_tokens(&self, drawn: &Tensor<2>) {
+        assert_eq!(drawn.dims()[0], self.n_rows, "rows of a step");
+        take_tokens(drawn.clone(), self.data.clone());
+    }
+
     /// Rows of the step.
     pub fn n_rows(&self) -> usize {
         self.n_rows
@@ -107,6 +117,22 @@ impl Step {
         (ROW_WORDS * n_rows + index) as u32
     }
 }
+
+#[cfg(feature = "webgpu")]
+fn take_tokens(drawn: Tensor<2>, step: Tensor<1, Int>) {
+    use burn_cubecl::CubeBackend;
+
+    let drawn = drawn.try_into_primitive::<CubeBackend>();
+    let step = step.try_into_primitive::<CubeBackend>();
+    crate::cube::take_tokens::launch(
+        drawn.expect("what was drawn lies on a GPU"),
+        step.expect("the step lies on a GPU"),
+    );
+}
+
+/// Never called: where no GPU is built in, nothing is drawn.
+#[cfg(not(feature = "webgpu"))]
+fn take_tokens(_: Tensor<2>, _: Tensor<1, Int>) {}
 
 /// Writes the words of a step that was reserved.
 #[derive(Debug)]
@@ -125,6 +151,21 @@ impl StepBuffer {
         assert_eq!(rows.len(), self.n_rows, "rows of a reserved step");
         assert!(n_chunks(rows) <= self.n_chunks, "chunks of a reserved step");
         self.buffer.write(0, &step_words(rows, tables));
+    }
+
+    /// The same but for the tokens, which stay as [`Step::take_tokens`] has put them.
+    ///
+    /// # Panics
+    /// As [`write`](Self::write).
+    pub fn write_around_tokens(&self, rows: &[StepRow], tables: &[u32]) {
+        assert_eq!(rows.len(), self.n_rows, "rows of a reserved step");
+        assert!(n_chunks(rows) <= self.n_chunks, "chunks of a reserved step");
+        let words = step_words(rows, tables);
+        let (of_rows, tables) = words.split_at(ROW_WORDS * rows.len());
+        for (i, words) in of_rows.chunks_exact(ROW_WORDS).enumerate() {
+            self.buffer.write(ROW_WORDS * i + 1, &words[1..]);
+        }
+        self.buffer.write(of_rows.len(), tables);
     }
 }
 

@@ -115,6 +115,9 @@ pub trait CausalLm {
     /// As [`forward`](Self::forward), but draws next tokens where the logits are, and returns these: one for each feed that asks for its last row, by the
     /// draws in their order. The other feeds ask for no rows.
     ///
+    /// `after` tells how the tokens after those will be drawn, where that is known: one for each draw, if every feed is a single token. The model may begin with
+    /// that step before this one's tokens are here. It must not show: a step that nobody asks for is as if it had not been.
+    ///
     /// `None` if the model does not draw, or not these; nothing has happened then. A draw whose uniform number is within rounding of the border
     /// of two tokens may fall on the other one than with the logits at hand.
     ///
@@ -128,8 +131,9 @@ pub trait CausalLm {
         &mut self,
         feeds: &[Feed<'_>],
         draws: &[Draw],
+        after: Option<&[Draw]>,
     ) -> Result<Option<Vec<Drawn>>, ModelError> {
-        let _ = (feeds, draws);
+        let _ = (feeds, draws, after);
         Ok(None)
     }
 }

@@ -175,9 +175,10 @@ impl CausalLm for LoadedModel {
         &mut self,
         feeds: &[Feed<'_>],
         draws: &[Draw],
+        after: Option<&[Draw]>,
     ) -> Result<Option<Vec<Drawn>>, ModelError> {
         match self {
-            Self::Llama(model) => model.forward_drawn(feeds, draws).await,
+            Self::Llama(model) => model.forward_drawn(feeds, draws, after).await,
         }
     }
 }

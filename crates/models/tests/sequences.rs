@@ -223,7 +223,7 @@ fn tokens_are_drawn_beside_feeds_that_ask_for_nothing() {
         })
         .collect();
     let greedy = Draw::default();
-    let drawn = block_on(model.forward_drawn(&feeds, &[greedy.clone(), greedy.clone()]));
+    let drawn = block_on(model.forward_drawn(&feeds, &[greedy.clone(), greedy.clone()], None));
     let drawn = drawn.expect("the step runs").expect("a GPU draws");
     assert_eq!(
         drawn
@@ -238,17 +238,104 @@ fn tokens_are_drawn_beside_feeds_that_ask_for_nothing() {
         "the other feed was appended"
     );
 
-    let too_few = block_on(model.forward_drawn(&feeds, &[greedy]));
+    let too_few = block_on(model.forward_drawn(&feeds, &[greedy], None));
     assert_eq!(too_few, Ok(None));
     let rows_of_all = Feed {
         logits: LogitsFor::All,
         ..feeds[2]
     };
     let draws = vec![Draw::default(); rows_of_all.tokens.len()];
-    let of_all = block_on(model.forward_drawn(&[rows_of_all], &draws));
+    let of_all = block_on(model.forward_drawn(&[rows_of_all], &draws, None));
     assert_eq!(of_all, Ok(None));
     let lengths: Vec<usize> = sequences.iter().map(|&id| model.len(id)).collect();
     assert_eq!(lengths, [20, 11, 4]);
+}
+
+/// Generates some tokens for each sequence, which all go through one step at a time; with `foresight` each step is told of the next.
+fn generate(
+    model: &mut LoadedModel,
+    sequences: &[SequenceId],
+    first: &[u32],
+    n_tokens: usize,
+    foresight: bool,
+) -> Vec<Vec<u32>> {
+    let draw = |at: usize, row: usize| Draw {
+        temperature: [0.0, 0.8][row % 2],
+        top_p: 1.0,
+        uniform: ((at * 7 + row * 3) % 10) as f64 / 10.0 + 0.05,
+        adjustments: vec![(3, -1.0)],
+        n_top: 1,
+    };
+    let mut tokens: Vec<Vec<u32>> = first.iter().map(|&token| vec![token]).collect();
+    for at in 0..n_tokens {
+        // Who asks first changes from step to step.
+        let mut order: Vec<usize> = (0..sequences.len()).collect();
+        order.rotate_left(at % sequences.len());
+        let feeds: Vec<Feed<'_>> = (order.iter())
+            .map(|&row| Feed {
+                sequence: sequences[row],
+                tokens: &tokens[row][at..],
+                logits: LogitsFor::Last,
+            })
+            .collect();
+        let draws: Vec<Draw> = order.iter().map(|&row| draw(at, row)).collect();
+        let after: Vec<Draw> = order.iter().map(|&row| draw(at + 1, row)).collect();
+        let after = foresight.then_some(after.as_slice());
+        let drawn = block_on(model.forward_drawn(&feeds, &draws, after));
+        let drawn = drawn.expect("the step runs").expect("a GPU draws");
+        for (&row, drawn) in order.iter().zip(drawn) {
+            tokens[row].push(drawn.token.expect("a token"));
+        }
+    }
+    tokens
+}
+
+#[test]
+fn steps_that_are_begun_ahead_change_nothing() {
+    let (mut model, ids) = subject(On::Gpu);
+    for n_sequences in [1, 3] {
+        let texts = [false, true].map(|foresight| {
+            let sequences: Vec<SequenceId> = (0..n_sequences).map(|_| model.open()).collect();
+            let first: Vec<u32> = (0..n_sequences).map(|i| ids[60 + i]).collect();
+            for (i, &sequence) in sequences.iter().enumerate() {
+                feed(&mut model, sequence, &ids[i..i + 55], LogitsFor::None);
+            }
+            // Past the end of a block.
+            let text = generate(&mut model, &sequences, &first, 20, foresight);
+            let lengths: Vec<usize> = sequences.iter().map(|&id| model.len(id)).collect();
+            assert_eq!(lengths, vec![75; n_sequences]);
+            sequences.into_iter().for_each(|id| model.close(id));
+            text
+        });
+        assert_eq!(texts[0], texts[1]);
+    }
+}
+
+#[test]
+fn a_step_that_was_begun_for_nothing_leaves_no_trace() {
+    let (mut model, ids) = subject(On::Gpu);
+    let sequence = model.open();
+    feed(&mut model, sequence, &ids[..20], LogitsFor::None);
+    let drawn = generate(&mut model, &[sequence], &[ids[20]], 5, true);
+    let fed: Vec<u32> = [&ids[..20], &drawn[0][..5]].concat();
+
+    // Another token than the one that was drawn, a fork before that, and another sequence.
+    let fork = model.fork(sequence).expect("a fork");
+    let other = ids[30];
+    assert_ne!(drawn[0][5], other);
+    let actual = feed(&mut model, sequence, &[other], LogitsFor::Last);
+    assert!(actual == replay(&mut model, &[&fed[..], &[other]].concat()));
+    let again = generate(&mut model, &[fork], &[drawn[0][5]], 4, true);
+    let expected = model.open();
+    feed(&mut model, expected, &fed, LogitsFor::None);
+    let expected = generate(&mut model, &[expected], &[drawn[0][5]], 4, false);
+    assert_eq!(again, expected);
+
+    // The blocks of a sequence that is closed while a step of it is under way go to others.
+    model.close(fork);
+    let other = model.open();
+    let actual = feed(&mut model, other, &ids[..30], LogitsFor::Last);
+    assert!(actual == replay(&mut model, &ids[..30]));
 }
 
 #[test]
@@ -264,7 +351,7 @@ fn more_rows_are_drawn_for_than_are_recorded() {
                 logits: LogitsFor::Last,
             })
             .collect();
-        let drawn = block_on(model.forward_drawn(&feeds, &vec![Draw::default(); 20]));
+        let drawn = block_on(model.forward_drawn(&feeds, &vec![Draw::default(); 20], None));
         let drawn = drawn.expect("the step runs").expect("a GPU draws");
         for (i, drawn) in drawn.iter().enumerate() {
             let expected = argmax(&replay(&mut model, &ids[i..=i + at]));

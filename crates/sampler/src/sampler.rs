@@ -169,11 +169,27 @@ impl Sampler {
 
     /// What [`sample`](Self::sample) would do to the next row of logits; `None` where tokens are forced, which takes all of them into account.
     pub fn plan(&self) -> Option<DrawPlan> {
+        self.plan_with(self.rng.clone())
+    }
+
+    /// What [`plan`](Self::plan) will say once the next token is known, whichever it is; `None` where that makes a difference, or tokens are forced.
+    pub fn plan_after(&self) -> Option<DrawPlan> {
+        if self.frequency_penalty != 0.0 || self.presence_penalty != 0.0 {
+            return None;
+        }
+        let mut rng = self.rng.clone();
+        if self.temperature > 0.0 {
+            rng.next_u64();
+        }
+        self.plan_with(rng)
+    }
+
+    fn plan_with(&self, mut rng: ChaCha8Rng) -> Option<DrawPlan> {
         if !self.forced.is_empty() {
             return None;
         }
         let uniform = match self.temperature > 0.0 {
-            true => unit_interval(self.rng.clone().next_u64()),
+            true => unit_interval(rng.next_u64()),
             false => 0.0,
         };
         let mut adjustments = self.biases.clone();

@@ -33,12 +33,18 @@ GPUDevice.prototype.createBindGroup = function (descriptor) {
   return group;
 };
 
+/** Answers that were asked for and are not here yet. */
+let nAwaited = 0;
 const mapAsync = GPUBuffer.prototype.mapAsync;
 GPUBuffer.prototype.mapAsync = function (...parameters) {
   const { bound, ...counted } = step;
   step = fresh();
-  channel.postMessage({ ...counted, boundBytes: union(bound) });
-  return mapAsync.apply(this, parameters);
+  channel.postMessage({ ...counted, boundBytes: union(bound), nAwaited });
+  nAwaited += 1;
+  const mapped = mapAsync.apply(this, parameters);
+  const settled = () => (nAwaited -= 1);
+  mapped.then(settled, settled);
+  return mapped;
 };
 
 /** Bytes that any of the ranges covers. */

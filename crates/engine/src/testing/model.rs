@@ -34,6 +34,8 @@ pub struct ScriptedModel {
     scripts: Vec<Script>,
     sequences: BTreeMap<SequenceId, Vec<u32>>,
     n_opened: u64,
+    /// Of sequences that were told how the token after the next will be drawn.
+    foreseen: BTreeMap<SequenceId, Draw>,
     probe: Probe,
 }
 
@@ -51,6 +53,8 @@ struct ProbeState {
     n_pauses: Cell<usize>,
     is_drawing: Cell<bool>,
     n_drawn: Cell<usize>,
+    n_foreseen: Cell<usize>,
+    n_mistaken: Cell<usize>,
     failures: RefCell<VecDeque<(usize, ModelError)>>,
 }
 
@@ -90,6 +94,11 @@ impl Probe {
         self.0.n_drawn.get()
     }
 
+    /// Draws that came as they had been told of one step before, and those that came otherwise.
+    pub fn n_foreseen(&self) -> (usize, usize) {
+        (self.0.n_foreseen.get(), self.0.n_mistaken.get())
+    }
+
     /// Makes every forward call from now on suspend `n_pauses` times before it answers.
     pub fn slow_down(&self, n_pauses: usize) {
         self.0.n_pauses.set(n_pauses);
@@ -121,6 +130,7 @@ impl ScriptedModel {
             scripts: Vec::new(),
             sequences: BTreeMap::new(),
             n_opened: 0,
+            foreseen: BTreeMap::new(),
             probe: Probe::default(),
         }
     }
@@ -130,6 +140,24 @@ impl ScriptedModel {
     pub fn with_scripts(mut self, scripts: impl IntoIterator<Item = Script>) -> Self {
         self.scripts.extend(scripts);
         self
+    }
+
+    fn count_foreseen(&mut self, feeds: &[Feed<'_>], draws: &[Draw], after: Option<&[Draw]>) {
+        let asking = (feeds.iter()).filter(|feed| feed.logits != LogitsFor::None);
+        let state = &self.probe.0;
+        for (feed, draw) in asking.zip(draws) {
+            if let Some(foreseen) = self.foreseen.get(&feed.sequence) {
+                let counter = match foreseen == draw {
+                    true => &state.n_foreseen,
+                    false => &state.n_mistaken,
+                };
+                counter.set(counter.get() + 1);
+            }
+        }
+        let after = after.unwrap_or_default().iter().cloned();
+        self.foreseen = (feeds.iter().map(|feed| feed.sequence))
+            .zip(after)
+            .collect();
     }
 
     /// A handle that stays useful after an engine has taken the model.
@@ -294,6 +322,7 @@ impl CausalLm for ScriptedModel {
         &mut self,
         feeds: &[Feed<'_>],
         draws: &[Draw],
+        after: Option<&[Draw]>,
     ) -> Result<Option<Vec<Drawn>>, ModelError> {
         if !self.probe.0.is_drawing.get() {
             return Ok(None);
@@ -307,6 +336,7 @@ impl CausalLm for ScriptedModel {
             .collect();
         let n_drawn = &self.probe.0.n_drawn;
         n_drawn.set(n_drawn.get() + drawn.len());
+        self.count_foreseen(feeds, draws, after);
         Ok(Some(drawn))
     }
 }

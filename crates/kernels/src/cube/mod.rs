@@ -17,6 +17,7 @@ mod linear;
 mod linear_serial;
 mod rope_append;
 mod swiglu;
+pub(crate) mod take_tokens;
 mod trigonometry;
 mod unpack;
 

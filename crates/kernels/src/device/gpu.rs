@@ -1,9 +1,9 @@
 //! Tensors and buffers in a GPU's memory.
 
 use burn::backend::{DispatchDevice, ExecutionError};
-use burn::tensor::{Bytes, DType, Device, Int, Shape, Tensor};
+use burn::tensor::{Bytes, DType, Device, Int, Shape, Tensor, TensorData};
 use burn_cubecl::{CubeBackend, CubeDevice, tensor::CubeTensor};
-use cubecl::server::{Handle, ServerError};
+use cubecl::server::{CopyDescriptor, Handle, ServerError};
 
 use super::{Lifetime, aligned_bytes};
 
@@ -54,6 +54,22 @@ pub(super) fn submit(device: &CubeDevice) -> Result<(), ExecutionError> {
 /// See [`finish_uploads`](super::finish_uploads).
 pub(super) async fn finish_uploads(device: &CubeDevice) -> Result<(), ExecutionError> {
     device.client().sync().await.map_err(execution_error)
+}
+
+/// Reads a tensor's values as they are when it is first polled; `None` when the device is no GPU.
+pub(crate) fn read_now<const D: usize>(
+    tensor: Tensor<D>,
+) -> Option<impl Future<Output = Result<TensorData, ExecutionError>>> {
+    let tensor = tensor.try_into_primitive::<CubeBackend>().ok()?;
+    let (shape, strides) = (tensor.meta.shape().clone(), tensor.meta.strides().clone());
+    let (elem_size, dtype) = (tensor.elem_size(), tensor.dtype);
+    Some(async move {
+        let CubeTensor { client, handle, .. } = tensor;
+        let source = CopyDescriptor::new(handle.binding(), shape.clone(), strides, elem_size);
+        let read = client.read_one_tensor_async(source).await;
+        let bytes = read.map_err(execution_error)?;
+        Ok(TensorData::from_bytes(bytes, shape, dtype))
+    })
 }
 
 fn execution_error(error: ServerError) -> ExecutionError {

@@ -1,7 +1,9 @@
 //! What stands for a GPU's buffers and recordings where no GPU is built in: there are none.
 
+use std::future::Ready;
+
 use burn::backend::ExecutionError;
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
 /// No such buffer is ever made.
 #[derive(Debug)]
@@ -20,6 +22,13 @@ impl WordBuffer {
     pub(crate) fn tensor(&self) -> Tensor<1, Int> {
         match *self {}
     }
+}
+
+/// None: the device is no GPU.
+pub(crate) fn read_now<const D: usize>(
+    _tensor: Tensor<D>,
+) -> Option<Ready<Result<TensorData, ExecutionError>>> {
+    None
 }
 
 /// None is ever made.

@@ -173,6 +173,32 @@ impl KvMemory {
         Ok(plan)
     }
 
+    /// Lays out the step that follows one of a single token for each of these sequences, which is planned and not committed, while its tokens are not known.
+    /// `None` where that would take memory, or go beyond the context.
+    pub(crate) fn plan_after(&self, sequences: &[SequenceId]) -> Option<StepPlan> {
+        let n_rows = sequences.len();
+        let mut plan = StepPlan {
+            rows: Vec::with_capacity(n_rows),
+            tables: Vec::new(),
+            wanted: (0..n_rows as u32).collect(),
+        };
+        for sequence in sequences {
+            let table = self.sequences.get(sequence)?;
+            let position = table.n_tokens() + 1;
+            if position >= self.limits.context_length || self.pool.n_wanted(table, 2) > 0 {
+                return None;
+            }
+            plan.rows.push(StepRow {
+                token: 0,
+                position: position as u32,
+                slot: table.slot(position)? as u32,
+                table: Step::table_offset(n_rows, plan.tables.len()),
+            });
+            plan.tables.extend_from_slice(table.blocks());
+        }
+        Some(plan)
+    }
+
     /// Counts the feeds' tokens as written, after the step has run.
     pub(crate) fn commit(&mut self, feeds: &[Feed<'_>]) {
         for feed in feeds {

@@ -1,5 +1,6 @@
 //! The Llama family: Llama 1 to 3, SmolLM, TinyLlama, Mistral (`llama` files), Qwen 2 and 2.5 (`qwen2`), Qwen 3 (`qwen3`).
 
+mod ahead;
 mod calibration;
 mod config;
 mod loader;

@@ -3,10 +3,13 @@
 use std::rc::Rc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use cinderlm_kernels::{DrawBuffer, DrawKind, Profile, Step, memory_cleanup, read};
+use cinderlm_kernels::{
+    BegunRead, DrawBuffer, DrawKind, Profile, Step, begin_read, memory_cleanup, read,
+};
 use cinderlm_weights::ByteSource;
 use cinderlm_weights::gguf::{GgufHeader, GgufReader};
 
+use super::ahead::Ahead;
 use super::config::{Architecture, LlamaConfig};
 use super::loader::{self, Parts};
 use super::network::Llama;
@@ -32,6 +35,8 @@ pub struct LlamaModel {
     /// Of steps over the buffers that `kv` has in the generation after it. Declared before the clean-up, which would find their memory in use.
     recordings: Recordings,
     recorded_generation: u64,
+    /// The step after the last one, if it was begun.
+    ahead: Option<Ahead>,
     /// Of the number of rows that was drawn for last without a recording.
     draw_buffer: Option<(usize, Rc<DrawBuffer>)>,
     pub(super) profile: Profile,
@@ -74,6 +79,7 @@ impl LlamaModel {
             kv,
             recordings: Recordings::default(),
             recorded_generation: 0,
+            ahead: None,
             draw_buffer: None,
             profile,
             device: device.clone(),
@@ -160,6 +166,57 @@ impl LlamaModel {
         Ok(buffer)
     }
 
+    /// Reads the result of a replayed step, of which the feeds have these rows, after it has begun with the one after it, if that is known.
+    async fn finish_ahead(
+        &mut self,
+        feeds: &[Feed<'_>],
+        draws: &[Draw],
+        after: Option<&[Draw]>,
+        rows: &[usize],
+        reading: BegunRead,
+    ) -> Result<Vec<Drawn>, ModelError> {
+        let mut ahead = after.and_then(|after| self.begin_after(feeds, after, rows));
+        let data = reading.finish().await?;
+        let mut by_row: Vec<&Draw> = draws.iter().collect();
+        for (draw, &row) in draws.iter().zip(rows) {
+            by_row[row] = draw;
+        }
+        let by_row: Vec<Drawn> = Drawn::read(values_of(&data)?, by_row.into_iter()).collect();
+        if let Some(ahead) = &mut ahead {
+            ahead.follow(&by_row);
+        }
+        self.ahead = ahead;
+        self.kv.commit(feeds);
+        Ok(rows.iter().map(|&row| by_row[row].clone()).collect())
+    }
+
+    /// Begins with the step after one whose feeds have these rows.
+    fn begin_after(&mut self, feeds: &[Feed<'_>], after: &[Draw], rows: &[usize]) -> Option<Ahead> {
+        let is_possible = after.len() == feeds.len()
+            && feeds.iter().all(|feed| feed.tokens.len() == 1)
+            && after
+                .iter()
+                .all(|draw| can_draw(draw, self.info.vocab_size));
+        if !is_possible {
+            return None;
+        }
+        let mut order: Vec<usize> = (0..feeds.len()).collect();
+        order.sort_by_key(|&feed| rows[feed]);
+        let sequences: Vec<SequenceId> = order.iter().map(|&feed| feeds[feed].sequence).collect();
+        let draws: Vec<Draw> = order.iter().map(|&feed| after[feed].clone()).collect();
+        let lens: Vec<usize> = sequences.iter().map(|&id| self.kv.len(id) + 1).collect();
+        let plan = self.kv.plan_after(&sequences)?;
+        let result = self.recordings.run_after(Recordable {
+            plan: &plan,
+            draws: Some(&draws),
+            max_table: self.kv.max_table(),
+            device: &self.device,
+            profile: self.profile,
+        })?;
+        let reading = begin_read(&result)?;
+        Some(Ahead::new(&sequences, &lens, &draws, reading))
+    }
+
     /// Forgets recordings of steps over buffers that the caches no longer have, and gives those buffers back.
     fn follow_caches(&mut self) {
         let generation = self.kv.generation();
@@ -233,14 +290,19 @@ impl CausalLm for LlamaModel {
         &mut self,
         feeds: &[Feed<'_>],
         draws: &[Draw],
+        after: Option<&[Draw]>,
     ) -> Result<Option<Vec<Drawn>>, ModelError> {
         let vocab_size = self.info.vocab_size;
-        let can_draw = |draw: &Draw| {
-            let mut tokens = draw.adjustments.iter().map(|&(token, _)| token as usize);
-            draw.adjustments.len() <= DrawBuffer::MAX_ADJUSTMENTS
-                && draw.n_top <= DrawBuffer::MAX_TOP
-                && tokens.all(|token| token < vocab_size)
-        };
+        let ahead = self.ahead.take();
+        if let Some((rows, reading)) =
+            ahead.and_then(|ahead| ahead.serve(feeds, draws, |sequence| self.kv.len(sequence)))
+        {
+            return self
+                .finish_ahead(feeds, draws, after, &rows, reading)
+                .await
+                .map(Some);
+        }
+        let can_draw = |draw: &Draw| can_draw(draw, vocab_size);
         let asks = |feed: &&Feed<'_>| feed.logits == LogitsFor::Last && !feed.tokens.is_empty();
         let is_allowed = draws.iter().all(can_draw)
             && vocab_size <= DrawBuffer::MAX_VOCAB
@@ -254,7 +316,16 @@ impl CausalLm for LlamaModel {
         };
         let plan = self.plan(feeds)?;
         let drawn = match self.replay(&plan, Some(draws))? {
-            Some(drawn) => drawn,
+            Some(drawn) => {
+                let rows: Vec<usize> = (0..feeds.len()).collect();
+                if let Some(reading) = begin_read(&drawn) {
+                    return self
+                        .finish_ahead(feeds, draws, after, &rows, reading)
+                        .await
+                        .map(Some);
+                }
+                drawn
+            }
             None => {
                 let hidden = self.launch(&plan);
                 let picked = self.picked(hidden, &plan.wanted);
@@ -268,6 +339,14 @@ impl CausalLm for LlamaModel {
         self.kv.commit(feeds);
         Ok(Some(drawn))
     }
+}
+
+/// Whether the device has room for what a draw asks for.
+fn can_draw(draw: &Draw, vocab_size: usize) -> bool {
+    let mut tokens = draw.adjustments.iter().map(|&(token, _)| token as usize);
+    draw.adjustments.len() <= DrawBuffer::MAX_ADJUSTMENTS
+        && draw.n_top <= DrawBuffer::MAX_TOP
+        && tokens.all(|token| token < vocab_size)
 }
 
 /// Waits until a step has run, by reading one of its values: so a long prompt neither floods the device's queue nor hides a failure

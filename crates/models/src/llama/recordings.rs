@@ -71,10 +71,7 @@ impl Recordings {
         }
         let known = self.kept.iter().position(|kept| kept.kind == kind);
         let recorded = match known.and_then(|index| self.kept.remove(index)) {
-            Some(recorded) => {
-                write(&recorded.step, recorded.draw.as_ref(), step);
-                recorded
-            }
+            Some(recorded) => recorded,
             None if is_repeated && !self.has_failed => {
                 let recorded = Recorded::new(step, run)?;
                 self.has_failed = recorded.is_none();
@@ -85,6 +82,8 @@ impl Recordings {
             }
             None => return Ok(None),
         };
+        // After recording, too, whose own run has put other tokens there.
+        write(&recorded.step, recorded.draw.as_ref(), step);
         if self.kept.len() == MAX_KEPT {
             self.kept.pop_front();
         }
@@ -93,6 +92,21 @@ impl Recordings {
         let result = unsafe { recorded.result.replay() }?;
         self.kept.push_back(recorded);
         Ok(Some(result))
+    }
+
+    /// Replays the recording that was used last for the step after it, each row of which has the token that was drawn for it there. `None` if the recording does
+    /// not serve for that one.
+    pub(super) fn run_after(&mut self, step: Recordable<'_>) -> Option<Tensor<2>> {
+        let recorded = self.kept.back()?;
+        if recorded.kind != step.kind() || self.before != Some(recorded.kind) {
+            return None;
+        }
+        (recorded.step).write_around_tokens(&step.plan.rows, &step.plan.tables);
+        if let (Some(draw), Some(draws)) = (&recorded.draw, step.draws) {
+            draw.write(draws.iter());
+        }
+        // SAFETY: as in `run`. Where the device fails the step before, which is not read yet, fails as well, and reports it.
+        unsafe { recorded.result.replay() }.ok()
     }
 
     /// Drops all recordings, and with them what they hold of the device's memory.
@@ -132,7 +146,11 @@ impl Recorded {
         let launches = || {
             let logits = run(&words);
             match (&draw, kind.draws) {
-                (Some(draw), Some(draws)) => draw.draw(logits, draws, step.profile),
+                (Some(draw), Some(draws)) => {
+                    let drawn = draw.draw(logits, draws, step.profile);
+                    words.take_tokens(&drawn);
+                    drawn
+                }
                 _ => logits,
             }
         };
