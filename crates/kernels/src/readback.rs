@@ -39,17 +39,13 @@ pub struct BegunRead {
     result: Option<Result<TensorData, ExecutionError>>,
 }
 
-/// Has a GPU begin to read a tensor's values as they are now: what is launched afterwards may overwrite them. `None` on other devices, and where an earlier
-/// read that was dropped is in the way; [`read`] waits for it.
+/// Has a GPU begin to read a tensor's values as they are now: what is launched afterwards may overwrite them. `None` on other devices.
 pub fn begin_read<const D: usize>(tensor: &Tensor<D>) -> Option<BegunRead> {
     let mut context = Context::from_waker(Waker::noop());
-    let is_free = ABANDONED.with_borrow_mut(|abandoned| {
+    // Dropped reads that are done by now. The others keep their staging buffers.
+    ABANDONED.with_borrow_mut(|abandoned| {
         abandoned.retain_mut(|read| read.as_mut().poll(&mut context).is_pending());
-        abandoned.is_empty()
     });
-    if !is_free {
-        return None;
-    }
     let mut reading = Reading(Some(Box::pin(device::read_now(tensor.clone())?)));
     let result = match Pin::new(&mut reading).poll(&mut context) {
         Poll::Ready(result) => Some(result),

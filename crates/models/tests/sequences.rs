@@ -331,6 +331,20 @@ fn a_step_that_was_begun_for_nothing_leaves_no_trace() {
     let expected = generate(&mut model, &[expected], &[drawn[0][5]], 4, false);
     assert_eq!(again, expected);
 
+    // A feed of nothing, in a step that is replayed.
+    let nothing = model.open();
+    for at in 0..4 {
+        let feeds =
+            [(nothing, &[][..]), (sequence, &ids[at..=at])].map(|(sequence, tokens)| Feed {
+                sequence,
+                tokens,
+                logits: LogitsFor::Last,
+            });
+        let drawn = block_on(model.forward_drawn(&feeds, &[Draw::default()], None));
+        let drawn = drawn.expect("the step runs").expect("a GPU draws");
+        assert_eq!((drawn.len(), model.len(sequence)), (1, fed.len() + at + 2));
+    }
+
     // The blocks of a sequence that is closed while a step of it is under way go to others.
     model.close(fork);
     let other = model.open();

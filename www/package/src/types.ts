@@ -264,7 +264,7 @@ export interface StepStats {
   tokens: number;
   /** All of them together. */
   total: GpuWork;
-  /** The last one. A step that is begun while the one before it runs counts there. */
+  /** The last one that cost anything: a step that is begun while the one before it runs counts there. */
   last: GpuWork;
 }
 

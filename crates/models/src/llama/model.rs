@@ -267,6 +267,7 @@ impl CausalLm for LlamaModel {
     }
 
     async fn forward(&mut self, feeds: &[Feed<'_>]) -> Result<Vec<f32>, ModelError> {
+        self.ahead = None;
         let plan = self.plan(feeds)?;
         if plan.rows.is_empty() {
             return Ok(Vec::new());
@@ -317,7 +318,7 @@ impl CausalLm for LlamaModel {
         let plan = self.plan(feeds)?;
         let drawn = match self.replay(&plan, Some(draws))? {
             Some(drawn) => {
-                let rows: Vec<usize> = (0..feeds.len()).collect();
+                let rows: Vec<usize> = (0..draws.len()).collect();
                 if let Some(reading) = begin_read(&drawn) {
                     return self
                         .finish_ahead(feeds, draws, after, &rows, reading)
