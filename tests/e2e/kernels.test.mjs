@@ -49,10 +49,16 @@ function suite(name) {
     const outcome = page.evaluate(
       (run) =>
         new Promise((resolve, reject) => {
-          const worker = new Worker("/page/selftest-worker.mjs", { type: "module" });
-          worker.onmessage = ({ data }) => resolve(data);
-          worker.onerror = (event) => reject(new Error(event.message));
-          worker.postMessage(run);
+          const begin = (script, message) => {
+            const worker = new Worker(script, { type: "module" });
+            worker.onerror = (event) => reject(new Error(event.message));
+            worker.postMessage(message);
+            return worker;
+          };
+          begin("/page/selftest-worker.mjs", run).onmessage = ({ data }) => {
+            if (data.start === undefined) return resolve(data);
+            for (let i = 0; i < run.nHelpers; i += 1) begin("/page/selftest-thread.mjs", data.start);
+          };
         }),
       { ...run, first, end: first + PIECE },
     );

@@ -2,6 +2,5 @@
 addEventListener("message", async ({ data: { folder, module, memory } }) => {
   const { initSync, serveThread } = await import(`${folder}/selftest.js`);
   initSync({ module, memory });
-  postMessage("serves");
   serveThread();
 });
