@@ -148,9 +148,7 @@ impl StepBuffer {
     /// # Panics
     /// There are more or fewer rows than were reserved, more chunks of a context, or more words of tables.
     pub fn write(&self, rows: &[StepRow], tables: &[u32]) {
-        assert_eq!(rows.len(), self.n_rows, "rows of a reserved step");
-        assert!(n_chunks(rows) <= self.n_chunks, "chunks of a reserved step");
-        self.buffer.write(0, &step_words(rows, tables));
+        self.buffer.write(0, &self.words(rows, tables));
     }
 
     /// The same but for the tokens, which stay as [`Step::take_tokens`] has put them.
@@ -158,14 +156,18 @@ impl StepBuffer {
     /// # Panics
     /// As [`write`](Self::write).
     pub fn write_around_tokens(&self, rows: &[StepRow], tables: &[u32]) {
-        assert_eq!(rows.len(), self.n_rows, "rows of a reserved step");
-        assert!(n_chunks(rows) <= self.n_chunks, "chunks of a reserved step");
-        let words = step_words(rows, tables);
+        let words = self.words(rows, tables);
         let (of_rows, tables) = words.split_at(ROW_WORDS * rows.len());
         for (i, words) in of_rows.chunks_exact(ROW_WORDS).enumerate() {
             self.buffer.write(ROW_WORDS * i + 1, &words[1..]);
         }
         self.buffer.write(of_rows.len(), tables);
+    }
+
+    fn words(&self, rows: &[StepRow], tables: &[u32]) -> Vec<u32> {
+        assert_eq!(rows.len(), self.n_rows, "rows of a reserved step");
+        assert!(n_chunks(rows) <= self.n_chunks, "chunks of a reserved step");
+        step_words(rows, tables)
     }
 }
 

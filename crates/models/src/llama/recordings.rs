@@ -102,9 +102,7 @@ impl Recordings {
             return None;
         }
         (recorded.step).write_around_tokens(&step.plan.rows, &step.plan.tables);
-        if let (Some(draw), Some(draws)) = (&recorded.draw, step.draws) {
-            draw.write(draws.iter());
-        }
+        write_draws(recorded.draw.as_ref(), step);
         // SAFETY: as in `run`. Where the device fails the step before, which is not read yet, fails as well, and reports it.
         unsafe { recorded.result.replay() }.ok()
     }
@@ -170,6 +168,10 @@ impl Recorded {
 /// Puts a step's numbers where its recording reads them.
 fn write(buffer: &StepBuffer, draw: Option<&DrawBuffer>, step: Recordable<'_>) {
     buffer.write(&step.plan.rows, &step.plan.tables);
+    write_draws(draw, step);
+}
+
+fn write_draws(draw: Option<&DrawBuffer>, step: Recordable<'_>) {
     if let (Some(draw), Some(draws)) = (draw, step.draws) {
         draw.write(draws.iter());
     }
