@@ -48,16 +48,17 @@ impl LanguageOps for Flex {
         let bias = bias.get().map(whole);
         let product = |y: &mut [f32]| {
             let bias = bias.as_ref().map(FlexTensor::storage);
-            cpu::with_scratch(|scratch| cpu::linear(x, &layout, words.storage(), bias, scratch, y));
+            let linear = if params.is_gated {
+                cpu::gated_linear
+            } else {
+                cpu::linear
+            };
+            cpu::with_scratch(|scratch| linear(x, &layout, words.storage(), bias, scratch, y));
         };
         let shape = [n_rows, params.width];
         let mut result = into.get().unwrap_or_else(|| result(shape, |_| ()));
         let y = in_place(&mut result);
-        if params.is_gated {
-            let mut halves = vec![0.0; n_rows * layout.n_rows];
-            product(&mut halves);
-            gate(&halves, params.width, y);
-        } else if params.width == layout.n_rows {
+        if params.is_gated || params.width == layout.n_rows {
             product(y);
         } else {
             let mut columns = vec![0.0; n_rows * layout.n_rows];
@@ -191,7 +192,13 @@ impl LanguageOps for Flex {
     fn silu_gated(x: FlexTensor) -> FlexTensor {
         let x = whole(x);
         let [n_rows, width] = dims(&x);
-        result([n_rows, width / 2], |y| gate(x.storage(), width / 2, y))
+        let x = x.storage::<f32>().chunks_exact(width);
+        result([n_rows, width / 2], |y| {
+            for (x, y) in x.zip(y.chunks_exact_mut(width / 2)) {
+                let (gate, up) = x.split_at(width / 2);
+                cpu::swiglu(gate, up, y);
+            }
+        })
     }
 
     fn copy_into_front(from: FlexTensor, mut into: FlexTensor) -> FlexTensor {
@@ -215,14 +222,6 @@ impl LanguageOps for Flex {
             }
         }
         (k_cache, v_cache)
-    }
-}
-
-/// Gates the second half of each row of `x` with the first.
-fn gate(x: &[f32], width: usize, y: &mut [f32]) {
-    for (x, y) in x.chunks_exact(2 * width).zip(y.chunks_exact_mut(width)) {
-        let (gate, up) = x.split_at(width);
-        cpu::swiglu(gate, up, y);
     }
 }
 

@@ -3,11 +3,16 @@
 use std::array::from_fn;
 use std::ops::Range;
 
-use super::Scratch;
 use super::exp::exp;
 use super::share;
 use super::simd::F32x4;
 use super::step::StepRows;
+use super::{Own, Scratch};
+
+/// Positions of a sequence that are attended to together, or as many more as make whole blocks.
+const CHUNK: usize = 128;
+/// What a partial result has behind its values, see [`Unit`].
+const N_STATS: usize = 2;
 
 /// Parameters of [`attention`].
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -30,8 +35,9 @@ pub struct AttentionConfig {
 /// - `q`, `y`: `[rows, n_heads * head_dim]`
 /// - `k_cache`, `v_cache`: `[slots, n_kv_heads * head_dim]`
 ///
-/// First come all scores, then their maximum, `e^(score - maximum)` and its sum in four lanes, then the weights, each divided by the sum, and
-/// last the weighted values, added up position by position.
+/// Positions are taken in chunks of 128, or as many more as make whole blocks. Of each come first all scores, then their maximum, the weights
+/// `e^(score - maximum)` and their sum in four lanes, and last the weighted values, added up position by position. Chunk by chunk these are then
+/// brought to the larger maximum and added, and in the end divided by the sum (Dao et al., 2022).
 ///
 /// # Panics
 /// The lengths do not fit, a dimension is zero, or a block table leaves the step or the cache.
@@ -81,52 +87,161 @@ pub fn attention(
             "a block past the {n_blocks} of the cache"
         );
     }
+    let blocks_per_chunk = CHUNK.div_ceil(block_tokens);
+    let partial_len = n_heads / n_kv_heads * (head_dim + N_STATS);
+    let n_chunks = |row: usize| {
+        let blocks = step.blocks(step.row(row), block_tokens);
+        blocks.len().div_ceil(blocks_per_chunk)
+    };
+    // A unit is what one row gets of the query heads that share a key-value head.
+    let n_units = step.n_rows() * n_kv_heads;
+    let unit = |unit: usize| {
+        let (row, head) = (step.row(unit / n_kv_heads), unit % n_kv_heads);
+        Unit {
+            q: &q[unit * group_width..][..group_width],
+            k_cache,
+            v_cache,
+            scale,
+            blocks_per_chunk,
+            head: Head {
+                blocks: step.blocks(row, block_tokens),
+                block_tokens,
+                n_positions: row.position + 1,
+                width: kv_width,
+                start: head * head_dim,
+                head_dim,
+            },
+        }
+    };
     let n_positions: usize = step.rows().map(|row| row.position + 1).sum();
-    let n_parts = share::n_parts(
-        step.n_rows() * n_kv_heads,
-        n_positions.saturating_mul(2 * q_width),
-    );
+    let work = n_positions.saturating_mul(2 * q_width);
+    let most_chunks = (0..step.n_rows()).map(n_chunks).max().unwrap_or(0);
+    let Scratch { partials, own, .. } = scratch;
+
+    let n_parts = share::n_parts(n_units * most_chunks, work);
+    if n_parts <= n_units.max(1) {
+        share::units(n_parts, y, group_width, own, |units, y, own| {
+            for (i, y) in units.zip(y.chunks_exact_mut(group_width)) {
+                unit(i).attend(own, y);
+            }
+        });
+        return;
+    }
+    // Few units, as of a single token: threads share their chunks.
+    partials.clear();
+    partials.resize(n_units * most_chunks * partial_len, 0.0);
     share::units(
         n_parts,
-        y,
-        group_width,
-        &mut scratch.own,
-        |units, y, own| {
-            // A unit is what one row gets of the query heads that share a key-value head.
-            let queries = q.chunks_exact(group_width).skip(units.start);
-            for ((unit, q), y) in units.zip(queries).zip(y.chunks_exact_mut(group_width)) {
-                let (row, head) = (step.row(unit / n_kv_heads), unit % n_kv_heads);
-                let head = Head {
-                    blocks: step.blocks(row, block_tokens),
-                    block_tokens,
-                    n_positions: row.position + 1,
-                    width: kv_width,
-                    start: head * head_dim,
-                    head_dim,
-                };
-                let padded = head.n_positions.next_multiple_of(4);
-                let scores = &mut own.scores;
-                scores.clear();
-                scores.resize(group_width / head_dim * padded, f32::NEG_INFINITY);
-                y.fill(0.0);
-                for (positions, keys) in head.blocks_of(k_cache) {
-                    let queries = q.chunks_exact(head_dim);
-                    for (q, scores) in queries.zip(scores.chunks_exact_mut(padded)) {
-                        score(q, &keys, scale, &mut scores[positions.clone()]);
-                    }
-                }
-                for scores in scores.chunks_exact_mut(padded) {
-                    softmax(scores);
-                }
-                for (positions, values) in head.blocks_of(v_cache) {
-                    let heads = y.chunks_exact_mut(head_dim);
-                    for (y, weights) in heads.zip(scores.chunks_exact(padded)) {
-                        add_values(&weights[positions.clone()], &values, y);
-                    }
+        partials,
+        partial_len,
+        own,
+        |places, partials, own| {
+            for (place, partial) in places.zip(partials.chunks_exact_mut(partial_len)) {
+                let (i, chunk) = (place / most_chunks, place % most_chunks);
+                if chunk < n_chunks(i / n_kv_heads) {
+                    unit(i).attend_to_chunk(chunk, &mut own.scores, partial);
                 }
             }
         },
     );
+    let units = partials.chunks_exact_mut(most_chunks * partial_len);
+    for ((i, partials), y) in units.enumerate().zip(y.chunks_exact_mut(group_width)) {
+        let (total, others) = partials.split_at_mut(partial_len);
+        let others = others.chunks_exact(partial_len);
+        for other in others.take(n_chunks(i / n_kv_heads) - 1) {
+            add_partial(total, other, head_dim);
+        }
+        finish(total, head_dim, y);
+    }
+}
+
+/// Queries of one row that share a key-value head, with what they attend to.
+///
+/// What they get from a chunk of positions is *partial*: for each query head its weighted values, then the maximum of its scores, then the sum of
+/// its weights.
+struct Unit<'a> {
+    q: &'a [f32],
+    k_cache: &'a [f32],
+    v_cache: &'a [f32],
+    scale: f32,
+    blocks_per_chunk: usize,
+    head: Head<'a>,
+}
+
+impl Unit<'_> {
+    fn attend(&self, own: &mut Own, y: &mut [f32]) {
+        let head_dim = self.head.head_dim;
+        let partial_len = y.len() / head_dim * (head_dim + N_STATS);
+        own.partials.resize(2 * partial_len, 0.0);
+        let (total, other) = own.partials.split_at_mut(partial_len);
+        self.attend_to_chunk(0, &mut own.scores, total);
+        for chunk in 1..self.head.blocks.len().div_ceil(self.blocks_per_chunk) {
+            self.attend_to_chunk(chunk, &mut own.scores, other);
+            add_partial(total, other, head_dim);
+        }
+        finish(total, head_dim, y);
+    }
+
+    /// What a chunk gives.
+    fn attend_to_chunk(&self, chunk: usize, scores: &mut Vec<f32>, partial: &mut [f32]) {
+        let head = &self.head;
+        let first_block = chunk * self.blocks_per_chunk;
+        let blocks = first_block..head.blocks.len().min(first_block + self.blocks_per_chunk);
+        let start = first_block * head.block_tokens;
+        let n_positions = head.n_positions.min(blocks.end * head.block_tokens) - start;
+        let padded = n_positions.next_multiple_of(4);
+        let heads = self.q.chunks_exact(head.head_dim);
+        scores.clear();
+        scores.resize(heads.len() * padded, f32::NEG_INFINITY);
+        partial.fill(0.0);
+        for (positions, keys) in head.blocks_of(self.k_cache, blocks.clone()) {
+            let positions = positions.start - start..positions.end - start;
+            for (q, scores) in heads.clone().zip(scores.chunks_exact_mut(padded)) {
+                score(q, &keys, self.scale, &mut scores[positions.clone()]);
+            }
+        }
+        let partials = partial.chunks_exact_mut(head.head_dim + N_STATS);
+        for (scores, partial) in scores.chunks_exact_mut(padded).zip(partials) {
+            let (max, sum) = exponentiate(scores);
+            partial[head.head_dim..].copy_from_slice(&[max, sum]);
+        }
+        for (positions, values) in head.blocks_of(self.v_cache, blocks) {
+            let positions = positions.start - start..positions.end - start;
+            let partials = partial.chunks_exact_mut(head.head_dim + N_STATS);
+            for (partial, weights) in partials.zip(scores.chunks_exact(padded)) {
+                let y = &mut partial[..head.head_dim];
+                add_values(&weights[positions.clone()], &values, y);
+            }
+        }
+    }
+}
+
+/// Adds what another chunk gave.
+fn add_partial(total: &mut [f32], other: &[f32], head_dim: usize) {
+    let len = head_dim + N_STATS;
+    for (total, other) in total.chunks_exact_mut(len).zip(other.chunks_exact(len)) {
+        let max = total[head_dim].max(other[head_dim]);
+        let [factor, other_factor] = [&*total, other].map(|partial| {
+            let [power, ..] = exp(F32x4::splat(partial[head_dim] - max)).to_array();
+            power
+        });
+        // The sum of weights, which comes last, is brought to the larger maximum as the values are.
+        for (total, other) in total.iter_mut().zip(other) {
+            *total = *total * factor + *other * other_factor;
+        }
+        total[head_dim] = max;
+    }
+}
+
+/// Divides by the sum of weights.
+fn finish(total: &[f32], head_dim: usize, y: &mut [f32]) {
+    let heads = total.chunks_exact(head_dim + N_STATS);
+    for (total, y) in heads.zip(y.chunks_exact_mut(head_dim)) {
+        let scale = 1.0 / total[head_dim + 1];
+        for (y, value) in y.iter_mut().zip(total) {
+            *y = value * scale;
+        }
+    }
 }
 
 /// Where one head of a sequence lies in the keys or the values.
@@ -150,13 +265,14 @@ struct HeadRows<'a> {
 }
 
 impl Head<'_> {
-    /// The head in each block of `cache`, with the positions that it has there.
+    /// The head in some blocks of `cache`, with the positions that it has there.
     fn blocks_of<'c>(
         &self,
         cache: &'c [f32],
+        blocks: Range<usize>,
     ) -> impl Iterator<Item = (Range<usize>, HeadRows<'c>)> {
-        self.blocks.iter().enumerate().map(move |(b, &block)| {
-            let start = b * self.block_tokens;
+        blocks.map(move |b| {
+            let (start, block) = (b * self.block_tokens, self.blocks[b]);
             let end = self.n_positions.min(start + self.block_tokens);
             let slot = block as usize * self.block_tokens;
             let rows = &cache[slot * self.width..(slot + end - start) * self.width];
@@ -233,26 +349,22 @@ fn add_columns<const N: usize>(
     }
 }
 
-/// `e^(score - max) / sum`. `scores` is whole fours, filled up with minus infinity, which adds less than the sum's round-off.
-fn softmax(scores: &mut [f32]) {
+/// Turns scores into `e^(score - max)`; gives the maximum and the sum of these. `scores` is whole fours, filled up with minus infinity, which adds less
+/// than the sum's round-off.
+fn exponentiate(scores: &mut [f32]) -> (f32, f32) {
     let (scores, _) = scores.as_chunks_mut::<4>();
     let lowest = F32x4::splat(f32::NEG_INFINITY);
-    let max = F32x4::splat(
-        scores
-            .iter()
-            .fold(lowest, |max, scores| max.max(F32x4::load(scores)))
-            .max_lane(),
-    );
+    let max = scores
+        .iter()
+        .fold(lowest, |max, scores| max.max(F32x4::load(scores)))
+        .max_lane();
     let mut sum = F32x4::splat(0.0);
-    for scores in scores.iter_mut() {
-        let power = exp(F32x4::load(scores) - max);
+    for scores in scores {
+        let power = exp(F32x4::load(scores) - F32x4::splat(max));
         power.store(scores);
         sum = sum + power;
     }
-    let scale = F32x4::splat(1.0 / sum.sum());
-    for scores in scores {
-        (F32x4::load(scores) * scale).store(scores);
-    }
+    (max, sum.sum())
 }
 
 /// `q·k` for some keys. Each is added up in four lanes, the lanes then in pairs, and the values past the last whole four one by one.

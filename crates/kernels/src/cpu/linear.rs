@@ -9,6 +9,7 @@ use super::floats::{BF16, F16, F32, FloatRows};
 use super::packed_rows::PackedRows;
 use super::quantized::QuantizedWeights;
 use super::share::{self, Columns};
+use super::swiglu::gate_in_place;
 use super::unpack::{Bits2, Bits3, Bits4, Bits5, Bits6, Bits8, Planes};
 use super::{Own, Scratch};
 
@@ -36,9 +37,43 @@ pub fn linear(
     scratch: &mut Scratch,
     y: &mut [f32],
 ) {
+    products(x, layout, words, bias, scratch, y, layout.n_rows);
+}
+
+/// `y = silu(gate) * up`, where the rows of `W` are those of the gate and then as many for what it gates:
+/// `[gate, up] = x Wᵀ + bias`, as [`linear`] gives them. The products, twice as wide as `y`, are nowhere as a whole.
+///
+/// # Shapes
+/// - `y`: `[rows, n_rows / 2]`; else as in [`linear`]
+///
+/// # Panics
+/// As [`linear`], and if `W` has no two halves.
+pub fn gated_linear(
+    x: &[f32],
+    layout: &PackedLayout,
+    words: &[u32],
+    bias: Option<&[f32]>,
+    scratch: &mut Scratch,
+    y: &mut [f32],
+) {
+    let width = layout.n_rows / 2;
+    assert_eq!(layout.n_rows, 2 * width, "a gate and what it gates");
+    products(x, layout, words, bias, scratch, y, width);
+}
+
+/// `y` is as wide as `W` has rows, or half as wide and gated.
+fn products(
+    x: &[f32],
+    layout: &PackedLayout,
+    words: &[u32],
+    bias: Option<&[f32]>,
+    scratch: &mut Scratch,
+    y: &mut [f32],
+    width: usize,
+) {
     let weights = PackedRows::new(layout, words);
     let (n_cols, n_outputs, block_type) = (layout.n_cols, layout.n_rows, layout.format.block_type);
-    assert!(n_outputs > 0, "a matrix without rows");
+    assert!(width > 0, "a matrix without rows");
     assert!(
         n_cols > 0 && x.len().is_multiple_of(n_cols),
         "{} activations in rows of {n_cols}",
@@ -50,15 +85,17 @@ pub fn linear(
     );
     assert_eq!(
         y.len(),
-        x.len() / n_cols * n_outputs,
-        "one output per row and weight row"
+        x.len() / n_cols * width,
+        "one output per row and weight row, or for two of them"
     );
     assert!(
         bias.is_none_or(|bias| bias.len() == n_outputs),
         "one bias per output"
     );
 
-    let Scratch { activations, own } = scratch;
+    let Scratch {
+        activations, own, ..
+    } = scratch;
     if layout.format.float_kind().is_none() {
         activations.quantize(x, n_cols, layout.format.scale_group());
     }
@@ -68,6 +105,7 @@ pub fn linear(
             weights,
             n_rows: x.len() / n_cols,
             columns,
+            width,
             bias,
         };
         match block_type {
@@ -86,8 +124,8 @@ pub fn linear(
             BlockType::Q6K => part.quantized::<Bits6>(activations, own, y),
         }
     };
-    let n_parts = share::n_parts(n_outputs.div_ceil(RUN), x.len().saturating_mul(n_outputs));
-    share::columns(n_parts, y, n_outputs, RUN, own, run);
+    let n_parts = share::n_parts(width.div_ceil(RUN), x.len().saturating_mul(n_outputs));
+    share::columns(n_parts, y, width, RUN, own, run);
 }
 
 /// Weight rows against several rows of activations.
@@ -106,6 +144,8 @@ struct Part<'a> {
     /// Rows of activations.
     n_rows: usize,
     columns: Range<usize>,
+    /// Outputs of a row in all: as many as there are weight rows, or half as many where one gates the other.
+    width: usize,
     bias: Option<&'a [f32]>,
 }
 
@@ -115,17 +155,29 @@ impl Part<'_> {
         self.fill(&mut rows, y);
     }
 
-    /// Weight rows outside, activations inside: the weights, by far the larger, are read from memory once.
     fn fill(&self, rows: &mut impl RowProducts, y: &mut Columns<'_>) {
+        self.fill_from(0, rows, y);
+        if self.width < self.weights.layout.n_rows {
+            self.fill_from(self.width, rows, y);
+        }
+    }
+
+    /// The weight rows that belong to the columns, from `offset` on: those of another offset than 0 are gated by what the columns hold. Weight rows
+    /// outside, activations inside: the weights, by far the larger, are read from memory once.
+    fn fill_from(&self, offset: usize, rows: &mut impl RowProducts, y: &mut Columns<'_>) {
         let (n_rows, Range { start, end }) = (self.n_rows, self.columns.clone());
-        for run in (start..end).step_by(RUN) {
-            let run = run..end.min(run + RUN);
-            rows.prepare(run.clone());
+        for first in (start..end).step_by(RUN) {
+            let run = Run {
+                columns: first - start..end.min(first + RUN) - start,
+                outputs: offset + first..offset + end.min(first + RUN),
+                is_gated: offset > 0,
+            };
+            rows.prepare(run.outputs.clone());
             for group in row_groups(n_rows) {
                 match group.len() {
-                    8 => self.tile::<8>(rows, run.clone(), group.start, y),
-                    4 => self.tile::<4>(rows, run.clone(), group.start, y),
-                    _ => self.tile::<1>(rows, run.clone(), group.start, y),
+                    8 => self.tile::<8>(rows, &run, group.start, y),
+                    4 => self.tile::<4>(rows, &run, group.start, y),
+                    _ => self.tile::<1>(rows, &run, group.start, y),
                 }
             }
         }
@@ -136,7 +188,7 @@ impl Part<'_> {
     fn tile<const R: usize>(
         &self,
         rows: &impl RowProducts,
-        run: Range<usize>,
+        run: &Run,
         first: usize,
         y: &mut Columns<'_>,
     ) {
@@ -144,18 +196,30 @@ impl Part<'_> {
         rows.fill_tile(first, &mut tile);
         if let Some(bias) = self.bias {
             for row in &mut tile {
-                for (y, bias) in row.iter_mut().zip(&bias[run.clone()]) {
+                for (y, bias) in row.iter_mut().zip(&bias[run.outputs.clone()]) {
                     *y += bias;
                 }
             }
         }
         for (row, tile) in (first..).zip(&tile) {
-            let y = &mut y.row(row)[run.start - self.columns.start..][..run.len()];
+            let y = &mut y.row(row)[run.columns.clone()];
+            if run.is_gated {
+                gate_in_place(y, &tile[..y.len()]);
+                continue;
+            }
             match y.as_mut_array() {
                 // Of known length it is a few stores, and no call out of WebAssembly.
                 Some(y) => *y = *tile,
-                None => y.copy_from_slice(&tile[..run.len()]),
+                None => y.copy_from_slice(&tile[..y.len()]),
             }
         }
     }
+}
+
+/// Weight rows that are taken together, at most [`RUN`].
+struct Run {
+    /// Where their products go, within a part's columns.
+    columns: Range<usize>,
+    outputs: Range<usize>,
+    is_gated: bool,
 }

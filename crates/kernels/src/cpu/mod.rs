@@ -15,7 +15,7 @@
 //! and everything else are f32 throughout.
 //!
 //! # Order of addition
-//! Each output element is added up in an order that depends on the widths alone: never on how many rows the step has, nor on where
+//! Each output element is added up in an order that depends on the widths alone, in attention on the position as well: never on how many rows the step has, nor on where
 //! in the step a row stands. So a token's result is the same, bit for bit, in a batch, in a prompt and alone. Vector lanes follow the
 //! order documented at each function, with no fused multiply-add, on every target; results agree bit for bit between targets, except
 //! those of [`rope_append`], whose sine and cosine come from the standard library.
@@ -51,7 +51,7 @@ mod unpack;
 
 pub use attention::{AttentionConfig, attention};
 pub use embed::embed;
-pub use linear::linear;
+pub use linear::{gated_linear, linear};
 pub use norm::rms_norm;
 pub use rope::{RopeConfig, RopePairs, rope_append};
 pub use step::StepRows;
@@ -64,6 +64,8 @@ use std::cell::RefCell;
 pub struct Scratch {
     /// Activations rounded to 16 bits, for [`linear`].
     activations: activations::QuantizedRows,
+    /// What queries get from each chunk of their positions, where threads share these, for [`attention`].
+    partials: Vec<f32>,
     own: Own,
 }
 
@@ -74,6 +76,8 @@ struct Own {
     scales: scales::Scales,
     /// Attention weights of the heads that share a key-value head, for [`attention`].
     scores: Vec<f32>,
+    /// What these heads get from one chunk of positions, and from those before it, for [`attention`].
+    partials: Vec<f32>,
 }
 
 /// Runs `f` with this thread's scratch. Nested calls would find it taken, so `f` must not call this again.

@@ -10,7 +10,8 @@
 //! while another job runs, a job is a plain loop.
 //!
 //! # Waiting
-//! A step of a model is hundreds of jobs with a few microseconds between them. So a helper without work looks on for some twenty microseconds before
+//! A step of a model is hundreds of jobs with a few microseconds between them, and half a millisecond lies between the steps of two tokens, in which to
+//! wake a helper would take longer than much of what it is woken for. So a helper without work looks on for about a millisecond before
 //! it goes to sleep, and the caller does so before it sleeps until the last chunk is done. Both sleep by parking their thread, which is a
 //! futex in WebAssembly with atomics as it is natively.
 
@@ -25,7 +26,7 @@ use std::thread::{self, Thread};
 const MAX_HELPERS: usize = 63;
 
 /// How often a thread looks for a change before it goes to sleep.
-const LOOKS: u32 = 20_000;
+const LOOKS: u32 = 500_000;
 
 /// In [`Pool::unfinished`]: a thread failed at its chunk.
 const FAILED: u32 = 1 << 31;
@@ -184,7 +185,9 @@ impl Pool {
         drop(turn);
     }
 
-    /// Does chunks of the job in hand until none is left to claim: those of the thread's own section first.
+    /// Does chunks of the job in hand until none is left to claim: those of the thread's own section first. A function of its own, since V8 replaces
+    /// its first, unoptimised code for a function only where that is called anew, and [`serve`] never is.
+    #[inline(never)]
     fn work(&self, place: usize) {
         let mut stay = Stay {
             pool: self,

@@ -8,7 +8,9 @@ use cinderlm_weights::{
 };
 use thiserror::Error;
 
-use super::{AttentionConfig, Scratch, StepRows, attention, embed, linear, rms_norm, swiglu};
+use super::{
+    AttentionConfig, Scratch, StepRows, attention, embed, gated_linear, linear, rms_norm, swiglu,
+};
 
 /// A kernel whose results differ from those of other builds.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
@@ -25,7 +27,7 @@ pub struct Mismatch {
 }
 
 /// What [`hashes`] gives, in its order.
-const EXPECTED: [u64; 35] = [
+const EXPECTED: [u64; 36] = [
     0xa571_bebe_f927_b485,
     0x3fb6_d837_ce90_36bf,
     0x50ca_29d4_8057_28b7,
@@ -54,13 +56,14 @@ const EXPECTED: [u64; 35] = [
     0x8be7_3276_042c_dac6,
     0x95ed_cae9_ee7c_b5ec,
     0xd9db_f5fd_4d01_fd31,
-    0xfd09_0f16_5831_61e0,
+    0xa856_c369_f1fd_3a6d,
     0xb9e7_41a9_8bd3_3409,
     0x5547_f66f_677a_168a,
     0x3ff5_2581_1161_dc79,
+    0x5a7f_8c5a_e4d2_2edc,
     0xacf9_9828_37e1_54c9,
     0xa46a_9c41_1450_fa25,
-    0x24f8_ce20_e693_cadd,
+    0x324a_6685_58fb_ec29,
 ];
 
 /// Runs every kernel but `rope_append`, whose sine is the platform's, on fixed data.
@@ -166,6 +169,13 @@ fn shared(scratch: &mut Scratch) -> Vec<(String, u64)> {
         linear(&x, &weights.layout, &weights.words, None, scratch, &mut y);
         hashes.push((format!("shared linear {block_type:?}"), hash(&y)));
     }
+
+    let mut noise = Noise::new(11);
+    let weights = noise.weights(BlockType::Q4_1, 2 * 157, 576);
+    let x = noise.units(2 * 576);
+    let mut y = vec![0.0; 2 * 157];
+    gated_linear(&x, &weights.layout, &weights.words, None, scratch, &mut y);
+    hashes.push(("shared gated_linear".to_owned(), hash(&y)));
 
     let mut noise = Noise::new(10);
     let (x, other, weight) = (noise.units(99_997), noise.units(99_997), noise.units(1_639));

@@ -33,14 +33,20 @@ pub fn swiglu(gate: &[f32], up: &[f32], y: &mut [f32]) {
 }
 
 fn fill(gate: &[f32], up: &[f32], y: &mut [f32]) {
-    let (gate_lanes, gate_rest) = gate.as_chunks::<4>();
+    y.copy_from_slice(gate);
+    gate_in_place(y, up);
+}
+
+/// `y = silu(y) * up`.
+#[inline(never)]
+pub(super) fn gate_in_place(y: &mut [f32], up: &[f32]) {
     let (up_lanes, up_rest) = up.as_chunks::<4>();
     let (y_lanes, y_rest) = y.as_chunks_mut::<4>();
-    for ((y, gate), up) in y_lanes.iter_mut().zip(gate_lanes).zip(up_lanes) {
-        gated(F32x4::load(gate), F32x4::load(up)).store(y);
+    for (y, up) in y_lanes.iter_mut().zip(up_lanes) {
+        gated(F32x4::load(y), F32x4::load(up)).store(y);
     }
-    for ((y, &gate), &up) in y_rest.iter_mut().zip(gate_rest).zip(up_rest) {
-        [*y, ..] = gated(F32x4::splat(gate), F32x4::splat(up)).to_array();
+    for (y, &up) in y_rest.iter_mut().zip(up_rest) {
+        [*y, ..] = gated(F32x4::splat(*y), F32x4::splat(up)).to_array();
     }
 }
 

@@ -1,5 +1,6 @@
 //! A loaded model: the network, its key-value memory, and the step that joins them.
 
+use std::fmt;
 use std::rc::Rc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -98,6 +99,11 @@ impl LlamaModel {
         hidden: Tensor<2>,
         wanted: &[u32],
     ) -> Result<Vec<f32>, ModelError> {
+        if (1..=LOGITS_ROWS).contains(&wanted.len()) {
+            let picked = self.picked(hidden, wanted);
+            let data = read(self.network.logits(picked, self.profile)).await?;
+            return data.try_into_vec().map_err(wrong_type);
+        }
         let n_values = wanted.len() * self.info.vocab_size;
         let mut logits = Vec::new();
         logits
@@ -115,6 +121,9 @@ impl LlamaModel {
 
     /// Rows of `hidden`.
     fn picked(&self, hidden: Tensor<2>, rows: &[u32]) -> Tensor<2> {
+        if rows.iter().copied().eq(0..hidden.dims()[0] as u32) {
+            return hidden;
+        }
         let indices = rows.iter().map(|row| *row as i32).collect();
         let indices = TensorData::new(indices, [rows.len()]);
         let indices = Tensor::<1, Int>::from_data(indices, &self.device);
@@ -358,9 +367,13 @@ pub(super) async fn finished(hidden: Tensor<2>) -> Result<(), ModelError> {
 }
 
 pub(super) fn values_of(data: &TensorData) -> Result<&[f32], ModelError> {
-    data.as_slice().map_err(|error| ModelError::Execution {
+    data.as_slice().map_err(wrong_type)
+}
+
+fn wrong_type(error: impl fmt::Debug) -> ModelError {
+    ModelError::Execution {
         message: format!("logits are not single precision: {error:?}"),
-    })
+    }
 }
 
 fn read_config(header: &GgufHeader, architecture: Architecture) -> Result<LlamaConfig, ModelError> {

@@ -3,7 +3,7 @@
 use cinderlm_weights::{BlockType, Interleave, PackedTensor};
 
 use crate::cpu::selftest::Noise;
-use crate::cpu::{Scratch, StepRows, embed, linear};
+use crate::cpu::{Scratch, StepRows, embed, gated_linear, linear, swiglu};
 
 const ROWS: [usize; 6] = [1, 2, 3, 4, 5, 9];
 
@@ -149,6 +149,52 @@ fn outputs_do_not_depend_on_the_batch() {
             );
         }
     }
+}
+
+#[test]
+fn gated_products_are_products_that_were_gated() {
+    let mut noise = Noise::new(6);
+    for block_type in BlockType::ALL {
+        let n_cols = 2 * block_type.block_len().max(32);
+        // A part ends within a run of weight rows, and halves begin within one.
+        for width in [1, 21, 40] {
+            let weights = noise.weights(block_type, 2 * width, n_cols);
+            let bias = noise.units(2 * width);
+            for n_rows in ROWS {
+                let x = noise.units(n_rows * n_cols);
+                let mut expected = vec![0.0; n_rows * width];
+                let products = product(&x, &weights, Some(&bias));
+                let rows = products.chunks_exact(2 * width);
+                for (products, y) in rows.zip(expected.chunks_exact_mut(width)) {
+                    let (gate, up) = products.split_at(width);
+                    swiglu(gate, up, y);
+                }
+                let mut y = vec![f32::NAN; expected.len()];
+                let (layout, words) = (&weights.layout, &weights.words);
+                let mut scratch = Scratch::default();
+                gated_linear(&x, layout, words, Some(&bias), &mut scratch, &mut y);
+                assert!(
+                    (y.iter().zip(&expected)).all(|(y, exact)| y.to_bits() == exact.to_bits()),
+                    "{layout:?}, {n_rows} rows"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "a gate and what it gates")]
+fn gated_products_need_two_halves() {
+    let weights = Noise::new(5).weights(BlockType::Q8_0, 3, 32);
+    let (layout, words) = (&weights.layout, &weights.words);
+    gated_linear(
+        &[0.0; 32],
+        layout,
+        words,
+        None,
+        &mut Scratch::default(),
+        &mut [0.0],
+    );
 }
 
 #[test]

@@ -177,9 +177,15 @@ fn plain_attention(
 #[test]
 fn attention_matches_plain_softmax_over_pages() {
     let mut noise = Noise::new(10);
-    for (n_heads, n_kv_heads, head_dim, block_tokens) in
-        [(9, 3, 64, 16), (4, 4, 6, 3), (2, 1, 18, 5), (1, 1, 1, 1)]
-    {
+    // The last two have several chunks of positions.
+    for (n_heads, n_kv_heads, head_dim, block_tokens) in [
+        (9, 3, 64, 16),
+        (4, 4, 6, 3),
+        (2, 1, 18, 5),
+        (1, 1, 1, 1),
+        (6, 2, 20, 50),
+        (3, 1, 9, 130),
+    ] {
         let config = AttentionConfig {
             n_heads,
             n_kv_heads,
