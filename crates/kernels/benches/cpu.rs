@@ -5,7 +5,9 @@
 use std::hint::black_box;
 
 use cinderlm_kernels::cpu::selftest::Noise;
-use cinderlm_kernels::cpu::{AttentionConfig, Scratch, StepRows, attention, linear, rms_norm};
+use cinderlm_kernels::cpu::{
+    AttentionConfig, Matrix, Scratch, StepRows, attention, linear, rms_norm,
+};
 use cinderlm_weights::BlockType;
 use criterion::{BenchmarkId, Criterion, Throughput};
 
@@ -33,8 +35,7 @@ fn products(criterion: &mut Criterion) {
                     let x = black_box(&x);
                     linear(
                         x,
-                        &weights.layout,
-                        &weights.words,
+                        Matrix::new(&weights.layout, &weights.words),
                         None,
                         &mut scratch,
                         &mut y,

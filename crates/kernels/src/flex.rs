@@ -46,6 +46,11 @@ impl LanguageOps for Flex {
         });
         let x = normed.as_deref().unwrap_or_else(|| x.storage());
         let bias = bias.get().map(whole);
+        let w = cpu::Matrix {
+            layout: &layout,
+            words: words.storage(),
+            has_normal_scales: params.has_normal_scales,
+        };
         let product = |y: &mut [f32]| {
             let bias = bias.as_ref().map(FlexTensor::storage);
             let linear = if params.is_gated {
@@ -53,7 +58,7 @@ impl LanguageOps for Flex {
             } else {
                 cpu::linear
             };
-            cpu::with_scratch(|scratch| linear(x, &layout, words.storage(), bias, scratch, y));
+            cpu::with_scratch(|scratch| linear(x, w, bias, scratch, y));
         };
         let shape = [n_rows, params.width];
         let mut result = into.get().unwrap_or_else(|| result(shape, |_| ()));

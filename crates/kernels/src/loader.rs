@@ -144,7 +144,11 @@ impl MatrixLoader {
             Target::Gpu(packer, buffer) => {
                 packer.finish()?;
                 let words = buffer.tensor();
-                Ok(PackedMatrix { words, layout })
+                Ok(PackedMatrix {
+                    words,
+                    layout,
+                    has_normal_scales: false,
+                })
             }
         }
     }

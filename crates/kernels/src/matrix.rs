@@ -8,6 +8,7 @@ use cinderlm_weights::packed::BLOCK;
 use cinderlm_weights::{Interleave, PackedLayout, PackedTensor};
 
 use crate::KernelError;
+use crate::cpu::has_normal_scales;
 use crate::device::{Lifetime, check_buffer, is_cpu, words_tensor};
 
 /// A weight matrix `[n_rows (outputs), n_cols (inputs)]` that stays packed on its device.
@@ -17,6 +18,8 @@ use crate::device::{Lifetime, check_buffer, is_cpu, words_tensor};
 pub struct PackedMatrix {
     pub(crate) words: Tensor<1, Int>,
     pub(crate) layout: PackedLayout,
+    /// See [`cpu::has_normal_scales`](crate::cpu::has_normal_scales); on a GPU nothing is known.
+    pub(crate) has_normal_scales: bool,
 }
 
 impl PackedMatrix {
@@ -61,6 +64,7 @@ impl PackedMatrix {
             return Err(KernelError::WordCount { expected, actual });
         }
         Ok(Self {
+            has_normal_scales: is_cpu(device) && has_normal_scales(&layout, &words),
             words: words_tensor(words, Lifetime::Persistent, device),
             layout,
         })
@@ -107,7 +111,7 @@ impl Module for PackedMatrix {
         );
         Self {
             words: self.words.to_device(device),
-            layout: self.layout,
+            ..self
         }
     }
 

@@ -91,6 +91,8 @@ pub struct LinearParams {
     pub width: usize,
     /// The column of the result that the first output goes to.
     pub column: usize,
+    /// What is known of the weights, for the CPU.
+    pub has_normal_scales: bool,
 }
 
 /// What [`norm_heads`] needs besides its tensors.
@@ -347,6 +349,7 @@ fn linear_into(
             is_gated,
             width,
             column,
+            has_normal_scales: w.has_normal_scales,
         },
         profile,
     ))

@@ -1,13 +1,15 @@
 //! Products of activations with packed weights.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
-use cinderlm_weights::{BlockType, PackedLayout};
+use cinderlm_weights::{BlockType, PackedLayout, ScaleKind};
 
 use super::activations::{QuantizedRows, row_groups};
 use super::floats::{BF16, F16, F32, FloatRows};
 use super::packed_rows::PackedRows;
 use super::quantized::QuantizedWeights;
+use super::scales::are_normal_halves;
 use super::share::{self, Columns};
 use super::swiglu::gate_in_place;
 use super::unpack::{Bits2, Bits3, Bits4, Bits5, Bits6, Bits8, Planes};
@@ -16,11 +18,43 @@ use super::{Own, Scratch};
 /// Weight rows whose scales are decoded together: few enough to stay in the nearest cache.
 pub(super) const RUN: usize = 16;
 
+/// A packed matrix `[n_rows, n_cols]` in row order.
+#[derive(Clone, Copy, Debug)]
+pub struct Matrix<'a> {
+    /// What the words mean.
+    pub layout: &'a PackedLayout,
+    /// The words.
+    pub words: &'a [u32],
+    /// Whether [`has_normal_scales`] said so: it then need not be asked at each use. `false` is never wrong.
+    pub has_normal_scales: bool,
+}
+
+impl<'a> Matrix<'a> {
+    /// A matrix of which nothing else is known.
+    pub fn new(layout: &'a PackedLayout, words: &'a [u32]) -> Self {
+        Self {
+            layout,
+            words,
+            has_normal_scales: false,
+        }
+    }
+}
+
+/// Whether a format has one half for a scale and one for a minimum of each block, and no such half is zero, subnormal, infinite or NaN.
+///
+/// # Panics
+/// The words do not fit the layout.
+pub fn has_normal_scales(layout: &PackedLayout, words: &[u32]) -> bool {
+    let weights = PackedRows::new(layout, words);
+    layout.format.scale_kind() == ScaleKind::SingleMin
+        && are_normal_halves(weights.scale_words(0..layout.n_rows))
+}
+
 /// `y = x Wᵀ + bias`.
 ///
 /// # Shapes
 /// - `x`: `[rows, n_cols]`
-/// - `words`: the packed words of `W`, `[n_rows, n_cols]`, in row order
+/// - `w`: `[n_rows, n_cols]`
 /// - `bias`: `[n_rows]`
 /// - `y`: `[rows, n_rows]`
 ///
@@ -31,13 +65,12 @@ pub(super) const RUN: usize = 16;
 /// The lengths do not fit the layout, the matrix is empty, its rows are no whole blocks, or they are interleaved.
 pub fn linear(
     x: &[f32],
-    layout: &PackedLayout,
-    words: &[u32],
+    w: Matrix<'_>,
     bias: Option<&[f32]>,
     scratch: &mut Scratch,
     y: &mut [f32],
 ) {
-    products(x, layout, words, bias, scratch, y, layout.n_rows);
+    products(x, w, bias, scratch, y, w.layout.n_rows);
 }
 
 /// `y = silu(gate) * up`, where the rows of `W` are those of the gate and then as many for what it gates:
@@ -50,28 +83,27 @@ pub fn linear(
 /// As [`linear`], and if `W` has no two halves.
 pub fn gated_linear(
     x: &[f32],
-    layout: &PackedLayout,
-    words: &[u32],
+    w: Matrix<'_>,
     bias: Option<&[f32]>,
     scratch: &mut Scratch,
     y: &mut [f32],
 ) {
-    let width = layout.n_rows / 2;
-    assert_eq!(layout.n_rows, 2 * width, "a gate and what it gates");
-    products(x, layout, words, bias, scratch, y, width);
+    let width = w.layout.n_rows / 2;
+    assert_eq!(w.layout.n_rows, 2 * width, "a gate and what it gates");
+    products(x, w, bias, scratch, y, width);
 }
 
 /// `y` is as wide as `W` has rows, or half as wide and gated.
 fn products(
     x: &[f32],
-    layout: &PackedLayout,
-    words: &[u32],
+    w: Matrix<'_>,
     bias: Option<&[f32]>,
     scratch: &mut Scratch,
     y: &mut [f32],
     width: usize,
 ) {
-    let weights = PackedRows::new(layout, words);
+    let layout = w.layout;
+    let weights = PackedRows::new(layout, w.words);
     let (n_cols, n_outputs, block_type) = (layout.n_cols, layout.n_rows, layout.format.block_type);
     assert!(width > 0, "a matrix without rows");
     assert!(
@@ -100,13 +132,15 @@ fn products(
         activations.quantize(x, n_cols, layout.format.scale_group());
     }
     let activations = &*activations;
+    let n_rows = x.len() / n_cols;
     let run = |columns: Range<usize>, y: &mut Columns<'_>, own: &mut Own| {
         let part = Part {
             weights,
-            n_rows: x.len() / n_cols,
+            n_rows,
             columns,
             width,
             bias,
+            decodes_on_the_way: w.has_normal_scales && n_rows == 1,
         };
         match block_type {
             BlockType::F32 => part.fill(&mut FloatRows::<F32>::new(weights, x), y),
@@ -147,11 +181,20 @@ struct Part<'a> {
     /// Outputs of a row in all: as many as there are weight rows, or half as many where one gates the other.
     width: usize,
     bias: Option<&'a [f32]>,
+    /// Whether scales are decoded where they are used, by the only row of activations: memory is read onwards then, and nothing kept.
+    decodes_on_the_way: bool,
 }
 
 impl Part<'_> {
     fn quantized<P: Planes>(&self, x: &QuantizedRows, own: &mut Own, y: &mut Columns<'_>) {
-        let mut rows = QuantizedWeights::<P>::new(self.weights, x, &mut own.scales);
+        let mut rows = QuantizedWeights::<P> {
+            weights: self.weights,
+            x,
+            scales: &mut own.scales,
+            run: 0..0,
+            decodes_on_the_way: self.decodes_on_the_way,
+            planes: PhantomData,
+        };
         self.fill(&mut rows, y);
     }
 

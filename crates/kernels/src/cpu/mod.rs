@@ -51,7 +51,7 @@ mod unpack;
 
 pub use attention::{AttentionConfig, attention};
 pub use embed::embed;
-pub use linear::{gated_linear, linear};
+pub use linear::{Matrix, gated_linear, has_normal_scales, linear};
 pub use norm::rms_norm;
 pub use rope::{RopeConfig, RopePairs, rope_append};
 pub use step::StepRows;

@@ -67,6 +67,15 @@ impl<'a> PackedRows<'a> {
         }
     }
 
+    /// The words of `rows` in the scales section.
+    ///
+    /// # Panics
+    /// There are no such rows.
+    #[inline(always)]
+    pub(super) fn scale_words(&self, rows: Range<usize>) -> &'a [u32] {
+        self.scales.rows(rows)
+    }
+
     /// Decodes the scales of `rows`, which are not empty.
     ///
     /// # Panics
@@ -75,7 +84,7 @@ impl<'a> PackedRows<'a> {
         scales.decode(
             self.layout.format,
             rows.len(),
-            self.scales.rows(rows.clone()),
+            self.scale_words(rows.clone()),
             self.supers.rows(rows),
         );
     }

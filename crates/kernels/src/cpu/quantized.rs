@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::activations::{BLOCK, Quanta, QuantizedGroup, QuantizedRow, QuantizedRows};
 use super::linear::{RUN, RowProducts};
 use super::packed_rows::{PackedRow, PackedRows};
-use super::scales::Scales;
+use super::scales::{Scales, filled_up, normal_pairs_to_f32};
 use super::simd::{F32x4, I16x8, I32x4};
 use super::unpack::Planes;
 
@@ -17,12 +17,14 @@ use super::unpack::Planes;
 /// where the first sum is of integers, and exact. The offset is the minimum, or else minus the zero point times the scale, as
 /// `x·(s (q - z)) = s (x·q) - z (s sum x)`; quanta that carry their own sign have none.
 pub(super) struct QuantizedWeights<'a, P> {
-    weights: PackedRows<'a>,
-    x: &'a QuantizedRows,
-    scales: &'a mut Scales,
-    /// The rows of which `scales` holds the scales.
-    run: Range<usize>,
-    planes: PhantomData<P>,
+    pub(super) weights: PackedRows<'a>,
+    pub(super) x: &'a QuantizedRows,
+    pub(super) scales: &'a mut Scales,
+    /// The rows that products are wanted of, of which `scales` holds the scales unless they are decoded on the way.
+    pub(super) run: Range<usize>,
+    /// See there.
+    pub(super) decodes_on_the_way: bool,
+    pub(super) planes: PhantomData<P>,
 }
 
 /// A weight row with its scales.
@@ -34,21 +36,7 @@ struct WeightRow<'a, P: Planes> {
     offsets: &'a [f32],
 }
 
-impl<'a, P: Planes> QuantizedWeights<'a, P> {
-    pub(super) fn new(
-        weights: PackedRows<'a>,
-        x: &'a QuantizedRows,
-        scales: &'a mut Scales,
-    ) -> Self {
-        Self {
-            weights,
-            x,
-            scales,
-            run: 0..0,
-            planes: PhantomData,
-        }
-    }
-
+impl<P: Planes> QuantizedWeights<'_, P> {
     /// What offsets are multiplied by: one, or minus a power of two (where quanta carry their own sign, nothing that is used).
     #[inline(always)]
     fn factor(&self) -> f32 {
@@ -59,11 +47,11 @@ impl<'a, P: Planes> QuantizedWeights<'a, P> {
         }
     }
 
-    /// A row of the run.
+    /// A row of the run, whose scales are decoded.
     #[inline(always)]
-    fn row(&self, i: usize) -> WeightRow<'_, P> {
-        let PackedRow { low, high } = self.weights.row(self.run.start + i);
-        let (scales, mins) = self.scales.of(i);
+    fn row(&self, row: usize) -> WeightRow<'_, P> {
+        let PackedRow { low, high } = self.weights.row(row);
+        let (scales, mins) = self.scales.of(row - self.run.start);
         WeightRow {
             low: bytemuck::cast_slice(low),
             high,
@@ -71,35 +59,65 @@ impl<'a, P: Planes> QuantizedWeights<'a, P> {
             offsets: mins.unwrap_or(scales),
         }
     }
+
+    /// The product of a row whose scales are not decoded yet: a scale and a minimum in each word, all normal halves.
+    #[inline(always)]
+    fn product_decoding(&self, row: usize, x: QuantizedRow<'_>) -> f32 {
+        let PackedRow { low, high } = self.weights.row(row);
+        let (fours, rest) = self.weights.scale_words(row..row + 1).as_chunks();
+        let last = normal_pairs_to_f32(&filled_up(rest));
+        let factors = fours.iter().map(normal_pairs_to_f32);
+        product_of_one::<P, 4>((bytemuck::cast_slice(low), high), factors, last, 1.0, x)
+    }
 }
 
 impl<P: Planes> RowProducts for QuantizedWeights<'_, P> {
     fn prepare(&mut self, outputs: Range<usize>) {
         self.run = outputs.clone();
-        self.weights.decode_scales(outputs, self.scales);
+        if !self.decodes_on_the_way {
+            self.weights.decode_scales(outputs, self.scales);
+        }
     }
 
     #[inline(always)]
     fn fill_tile<const R: usize>(&self, first: usize, tile: &mut [[f32; RUN]; R]) {
-        let factor = self.factor();
         if let [products] = tile.as_mut_slice() {
             let x = self.x.row(first);
-            for (i, product) in products[..self.run.len()].iter_mut().enumerate() {
-                *product = if P::GROUP == BLOCK {
-                    product_of_one::<P, 4>(&self.row(i), factor, x)
-                } else {
-                    product_of_one::<P, 2>(&self.row(i), factor, x)
-                };
+            let products = self.run.clone().zip(products);
+            if P::GROUP == BLOCK && self.decodes_on_the_way {
+                for (row, product) in products {
+                    *product = self.product_decoding(row, x);
+                }
+            } else {
+                let factor = self.factor();
+                for (row, product) in products {
+                    *product = product_of_decoded(&self.row(row), factor, x);
+                }
             }
         } else {
-            let x = self.x.group::<R>(first);
-            for i in 0..self.run.len() {
-                let products = products_of_fours(&self.row(i), factor, &x);
+            let (factor, x) = (self.factor(), self.x.group::<R>(first));
+            for (i, row) in self.run.clone().enumerate() {
+                let products = products_of_fours(&self.row(row), factor, &x);
                 for (tile, product) in tile.iter_mut().zip(products) {
                     tile[i] = product;
                 }
             }
         }
+    }
+}
+
+/// The product of a row whose scales are decoded.
+#[inline(always)]
+fn product_of_decoded<P: Planes>(row: &WeightRow<'_, P>, factor: f32, x: QuantizedRow<'_>) -> f32 {
+    let scales = row.scales.as_chunks().0.iter();
+    let factors = scales.zip(row.offsets.as_chunks().0);
+    let factors = factors.map(|(scales, offsets)| [scales, offsets].map(F32x4::load));
+    let last = factors.clone().next_back().expect("rows are not empty");
+    let planes = (row.low, row.high);
+    if P::GROUP == BLOCK {
+        product_of_one::<P, 4>(planes, factors, last, factor, x)
+    } else {
+        product_of_one::<P, 2>(planes, factors, last, factor, x)
     }
 }
 
@@ -169,25 +187,25 @@ fn add_group<P: Planes, const R: usize>(
     }
 }
 
-/// One row of activations. `B` blocks are four groups of columns: the lanes of a vector, which are added one by one.
+/// One row of activations. `B` blocks are four groups of columns: the lanes of a vector, which are added one by one. `factors` gives scales and
+/// offsets of whole fours of groups, `last` those of the groups that may be left, filled up.
 #[inline(always)]
 fn product_of_one<P: Planes, const B: usize>(
-    weights: &WeightRow<'_, P>,
+    (low, high): (&[P::Low], &[u32]),
+    factors: impl Iterator<Item = [F32x4; 2]>,
+    last: [F32x4; 2],
     factor: f32,
     x: QuantizedRow<'_>,
 ) -> f32 {
     let mut sum = 0.0;
     let (whole, rest) = x.quanta.as_chunks::<B>();
-    let low = weights.low.as_chunks().0.iter();
-    let groups = (weights.scales.as_chunks().0.iter()).zip(weights.offsets.as_chunks().0);
     let x_groups = x.scales.as_chunks().0.iter().zip(x.sums.as_chunks().0);
-    let blocks = low.zip(whole).zip(groups.zip(x_groups));
-    for (i, ((low, x), ((scales, offsets), (x_scales, x_sums)))) in blocks.enumerate() {
+    let blocks = low.as_chunks().0.iter().zip(whole).zip(x_groups);
+    for (i, (((low, x), (x_scales, x_sums)), factors)) in blocks.zip(factors).enumerate() {
         let lanes = Lanes::<P, B> {
             low,
-            high: &weights.high[i * B * P::HIGH_WORDS..],
-            scales,
-            offsets,
+            high: &high[i * B * P::HIGH_WORDS..],
+            factors,
             x,
             x_scales,
             x_sums,
@@ -196,9 +214,9 @@ fn product_of_one<P: Planes, const B: usize>(
     }
     match rest.len() {
         0 => {}
-        1 => Lanes::<P, 1>::last(weights, x).add_products(factor, &mut sum),
-        2 => Lanes::<P, 2>::last(weights, x).add_products(factor, &mut sum),
-        _ => Lanes::<P, 3>::last(weights, x).add_products(factor, &mut sum),
+        1 => Lanes::<P, 1>::last(low, high, last, x).add_products(factor, &mut sum),
+        2 => Lanes::<P, 2>::last(low, high, last, x).add_products(factor, &mut sum),
+        _ => Lanes::<P, 3>::last(low, high, last, x).add_products(factor, &mut sum),
     }
     sum
 }
@@ -208,8 +226,8 @@ fn product_of_one<P: Planes, const B: usize>(
 struct Lanes<'a, P: Planes, const B: usize> {
     low: &'a [P::Low; B],
     high: &'a [u32],
-    scales: &'a [f32; 4],
-    offsets: &'a [f32; 4],
+    /// Scales and offsets.
+    factors: [F32x4; 2],
     x: &'a [Quanta; B],
     x_scales: &'a [f32; 4],
     x_sums: &'a [f32; 4],
@@ -220,14 +238,13 @@ impl<'a, P: Planes, const B: usize> Lanes<'a, P, B> {
 
     /// The last blocks of two rows.
     #[inline(always)]
-    fn last(weights: &WeightRow<'a, P>, x: QuantizedRow<'a>) -> Self {
+    fn last(low: &'a [P::Low], high: &'a [u32], factors: [F32x4; 2], x: QuantizedRow<'a>) -> Self {
         let block = x.quanta.len() - B;
         let group = block * Self::GROUPS_PER_BLOCK;
         Self {
-            low: chunk(weights.low, block),
-            high: &weights.high[block * P::HIGH_WORDS..],
-            scales: chunk(weights.scales, group),
-            offsets: chunk(weights.offsets, group),
+            low: chunk(low, block),
+            high: &high[block * P::HIGH_WORDS..],
+            factors,
             x: chunk(x.quanta, block),
             x_scales: chunk(x.scales, group),
             x_sums: chunk(x.sums, group),
@@ -245,11 +262,12 @@ impl<'a, P: Planes, const B: usize> Lanes<'a, P, B> {
                 *dot = group_dot::<P>(quanta, x, group);
             }
         }
-        let scales = F32x4::load(self.scales) * F32x4::load(self.x_scales);
+        let [scales, offsets] = self.factors;
+        let scales = scales * F32x4::load(self.x_scales);
         // But for its sign the factor is a power of two: multiplied in first it rounds nothing either.
         let x_sums = F32x4::load(self.x_sums) * F32x4::splat(factor);
         let term = I32x4::sums(dots).to_f32() * scales;
-        let terms = with_offset::<P>(term, F32x4::load(self.offsets), x_sums).to_array();
+        let terms = with_offset::<P>(term, offsets, x_sums).to_array();
         for term in &terms[..B * Self::GROUPS_PER_BLOCK] {
             *sum += term;
         }

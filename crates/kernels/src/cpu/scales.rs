@@ -157,6 +157,27 @@ fn super_min(words: &[u32], supers: &[u32], groups: usize, scales: &mut [f32], m
     }
 }
 
+/// Whether none of the halves in `words` is zero, subnormal, infinite or NaN.
+pub(super) fn are_normal_halves(words: &[u32]) -> bool {
+    let (fours, rest) = words.as_chunks();
+    let mut halves = NormalHalves::new();
+    for words in fours {
+        halves.check(words);
+    }
+    halves.check(&filled_up(rest));
+    halves.were_normal()
+}
+
+/// Fewer than four words, filled up with halves that are one.
+#[inline(always)]
+pub(super) fn filled_up(rest: &[u32]) -> [u32; 4] {
+    let mut words = [0x3c00_3c00; 4];
+    for (word, rest) in words.iter_mut().zip(rest) {
+        *word = *rest;
+    }
+    words
+}
+
 /// The low and the high IEEE half of a word.
 #[inline(always)]
 fn pair_to_f32(word: u32) -> [f32; 2] {
@@ -174,6 +195,12 @@ pub(super) fn pairs_to_f32(words: &[u32; 4]) -> [F32x4; 2] {
     } else {
         any_pairs_to_f32(words)
     }
+}
+
+/// The same, if they are all normal.
+#[inline(always)]
+pub(super) fn normal_pairs_to_f32(words: &[u32; 4]) -> [F32x4; 2] {
+    upper_halves(words).map(normal_half_to_f32)
 }
 
 /// The same, whatever they are.
@@ -203,10 +230,15 @@ impl NormalHalves {
     /// The low halves of four words, and the high ones.
     #[inline(always)]
     fn decode(&mut self, words: &[u32; 4]) -> [F32x4; 2] {
+        self.check(words);
+        normal_pairs_to_f32(words)
+    }
+
+    #[inline(always)]
+    fn check(&mut self, words: &[u32; 4]) {
         // One more in the exponent leaves its upper four bits zero for 0, and for 31, from which it carries into the sign.
         let next_exponent = I16x8::load_words(words) + I16x8::splat(0x0400);
         self.least = (self.least).min_unsigned(next_exponent & I16x8::splat(0x7800));
-        upper_halves(words).map(normal_half_to_f32)
     }
 
     fn were_normal(self) -> bool {

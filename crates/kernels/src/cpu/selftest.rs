@@ -9,7 +9,8 @@ use cinderlm_weights::{
 use thiserror::Error;
 
 use super::{
-    AttentionConfig, Scratch, StepRows, attention, embed, gated_linear, linear, rms_norm, swiglu,
+    AttentionConfig, Matrix, Scratch, StepRows, attention, embed, gated_linear, has_normal_scales,
+    linear, rms_norm, swiglu,
 };
 
 /// A kernel whose results differ from those of other builds.
@@ -27,7 +28,7 @@ pub struct Mismatch {
 }
 
 /// What [`hashes`] gives, in its order.
-const EXPECTED: [u64; 36] = [
+const EXPECTED: [u64; 37] = [
     0xa571_bebe_f927_b485,
     0x3fb6_d837_ce90_36bf,
     0x50ca_29d4_8057_28b7,
@@ -61,6 +62,7 @@ const EXPECTED: [u64; 36] = [
     0x5547_f66f_677a_168a,
     0x3ff5_2581_1161_dc79,
     0x5a7f_8c5a_e4d2_2edc,
+    0x66ea_6a55_85ef_a448,
     0xacf9_9828_37e1_54c9,
     0xa46a_9c41_1450_fa25,
     0x324a_6685_58fb_ec29,
@@ -100,8 +102,7 @@ pub fn hashes() -> Vec<(String, u64)> {
         let mut y = vec![0.0; 15 * 19];
         linear(
             &x,
-            &weights.layout,
-            &weights.words,
+            Matrix::new(&weights.layout, &weights.words),
             Some(&bias),
             &mut scratch,
             &mut y,
@@ -166,7 +167,8 @@ fn shared(scratch: &mut Scratch) -> Vec<(String, u64)> {
         let weights = noise.weights(block_type, 309, 576);
         let x = noise.units(n_rows * 576);
         let mut y = vec![0.0; n_rows * 309];
-        linear(&x, &weights.layout, &weights.words, None, scratch, &mut y);
+        let w = Matrix::new(&weights.layout, &weights.words);
+        linear(&x, w, None, scratch, &mut y);
         hashes.push((format!("shared linear {block_type:?}"), hash(&y)));
     }
 
@@ -174,8 +176,17 @@ fn shared(scratch: &mut Scratch) -> Vec<(String, u64)> {
     let weights = noise.weights(BlockType::Q4_1, 2 * 157, 576);
     let x = noise.units(2 * 576);
     let mut y = vec![0.0; 2 * 157];
-    gated_linear(&x, &weights.layout, &weights.words, None, scratch, &mut y);
+    let w = Matrix::new(&weights.layout, &weights.words);
+    gated_linear(&x, w, None, scratch, &mut y);
     hashes.push(("shared gated_linear".to_owned(), hash(&y)));
+
+    let mut weights = weights;
+    noise.make_scales_normal(&mut weights);
+    let mut w = Matrix::new(&weights.layout, &weights.words);
+    w.has_normal_scales = has_normal_scales(w.layout, w.words);
+    let mut y = vec![0.0; 157];
+    gated_linear(&x[..576], w, None, scratch, &mut y);
+    hashes.push(("shared gated_linear, normal scales".to_owned(), hash(&y)));
 
     let mut noise = Noise::new(10);
     let (x, other, weight) = (noise.units(99_997), noise.units(99_997), noise.units(1_639));
@@ -262,6 +273,16 @@ impl Noise {
             .map(|w| self.weight_word(&layout, w))
             .collect();
         PackedTensor { layout, words }
+    }
+
+    /// Gives a matrix with one word of scales a block others, among which no half is zero, subnormal, infinite or NaN.
+    pub fn make_scales_normal(&mut self, weights: &mut PackedTensor) {
+        let layout = weights.layout;
+        let end = layout.super_offset();
+        for word in &mut weights.words[layout.scale_offset()..end] {
+            // Exponents of 8 to 15.
+            *word = self.word() & 0x9fff_9fff | 0x2000_2000;
+        }
     }
 
     fn weight_word(&mut self, layout: &PackedLayout, w: usize) -> u32 {

@@ -3,7 +3,9 @@
 use cinderlm_weights::{BlockType, Interleave, PackedTensor};
 
 use crate::cpu::selftest::Noise;
-use crate::cpu::{Scratch, StepRows, embed, gated_linear, linear, swiglu};
+use crate::cpu::{
+    Matrix, Scratch, StepRows, embed, gated_linear, has_normal_scales, linear, swiglu,
+};
 
 const ROWS: [usize; 6] = [1, 2, 3, 4, 5, 9];
 
@@ -34,8 +36,7 @@ fn product(x: &[f32], weights: &PackedTensor, bias: Option<&[f32]>) -> Vec<f32> 
     let mut y = vec![f32::NAN; x.len() / weights.layout.n_cols * weights.layout.n_rows];
     linear(
         x,
-        &weights.layout,
-        &weights.words,
+        Matrix::new(&weights.layout, &weights.words),
         bias,
         &mut Scratch::default(),
         &mut y,
@@ -170,12 +171,12 @@ fn gated_products_are_products_that_were_gated() {
                     swiglu(gate, up, y);
                 }
                 let mut y = vec![f32::NAN; expected.len()];
-                let (layout, words) = (&weights.layout, &weights.words);
-                let mut scratch = Scratch::default();
-                gated_linear(&x, layout, words, Some(&bias), &mut scratch, &mut y);
+                let w = Matrix::new(&weights.layout, &weights.words);
+                gated_linear(&x, w, Some(&bias), &mut Scratch::default(), &mut y);
                 assert!(
                     (y.iter().zip(&expected)).all(|(y, exact)| y.to_bits() == exact.to_bits()),
-                    "{layout:?}, {n_rows} rows"
+                    "{:?}, {n_rows} rows",
+                    weights.layout
                 );
             }
         }
@@ -186,15 +187,52 @@ fn gated_products_are_products_that_were_gated() {
 #[should_panic(expected = "a gate and what it gates")]
 fn gated_products_need_two_halves() {
     let weights = Noise::new(5).weights(BlockType::Q8_0, 3, 32);
-    let (layout, words) = (&weights.layout, &weights.words);
     gated_linear(
         &[0.0; 32],
-        layout,
-        words,
+        Matrix::new(&weights.layout, &weights.words),
         None,
         &mut Scratch::default(),
         &mut [0.0],
     );
+}
+
+#[test]
+fn scales_that_are_decoded_on_the_way_change_nothing() {
+    let mut noise = Noise::new(7);
+    for block_type in [BlockType::Q4_1, BlockType::Q5_1] {
+        for n_blocks in 1..10 {
+            let n_cols = 32 * n_blocks;
+            let mut weights = noise.weights(block_type, 19, n_cols);
+            noise.make_scales_normal(&mut weights);
+            let x = noise.units(n_cols);
+            let mut w = Matrix::new(&weights.layout, &weights.words);
+            w.has_normal_scales = has_normal_scales(w.layout, w.words);
+            assert!(w.has_normal_scales);
+            let mut y = vec![f32::NAN; 19];
+            linear(&x, w, None, &mut Scratch::default(), &mut y);
+            assert_eq!(y, product(&x, &weights, None), "{:?}", weights.layout);
+        }
+    }
+}
+
+#[test]
+fn scales_are_normal_only_if_all_of_them_are() {
+    let mut noise = Noise::new(8);
+    let mut weights = noise.weights(BlockType::Q4_1, 3, 96);
+    noise.make_scales_normal(&mut weights);
+    let (start, end) = (weights.layout.scale_offset(), weights.words.len());
+    for place in [start, start + 4, end - 1] {
+        for half in [0, 0x8000, 1, 0x83ff, 0x7c00, 0xfc00, 0x7e01] {
+            for (shift, others) in [(0, 0xffff_0000), (16, 0xffff)] {
+                let mut words = weights.words.clone();
+                words[place] = words[place] & others | half << shift;
+                assert!(!has_normal_scales(&weights.layout, &words), "{half:#x}");
+            }
+        }
+    }
+    // Formats whose scales are decoded beforehand do not ask.
+    let weights = noise.weights(BlockType::Q4_0, 3, 96);
+    assert!(!has_normal_scales(&weights.layout, &weights.words));
 }
 
 #[test]
