@@ -37,7 +37,8 @@ pub struct AttentionConfig {
 ///
 /// Positions are taken in chunks of 128, or as many more as make whole blocks. Of each come first all scores, then their maximum, the weights
 /// `e^(score - maximum)` and their sum in four lanes, and last the weighted values, added up position by position. Chunk by chunk these are then
-/// brought to the larger maximum and added, and in the end divided by the sum (Dao et al., 2022).
+/// brought to the larger maximum and added, and in the end divided by the sum (Dao et al., 2022). An infinity or NaN among the scores or values
+/// makes the outputs that it reaches infinite or NaN.
 ///
 /// # Panics
 /// The lengths do not fit, a dimension is zero, or a block table leaves the step or the cache.

@@ -15,14 +15,15 @@
 //! and everything else are f32 throughout.
 //!
 //! # Order of addition
-//! Each output element is added up in an order that depends on the widths alone, in attention on the position as well: never on how many rows the step has, nor on where
-//! in the step a row stands. So a token's result is the same, bit for bit, in a batch, in a prompt and alone. Vector lanes follow the
-//! order documented at each function, with no fused multiply-add, on every target; results agree bit for bit between targets, except
-//! those of [`rope_append`], whose sine and cosine come from the standard library.
+//! Each output element is added up in an order that depends on the widths alone, and in attention on the position and the blocks of the
+//! cache as well: never on how many rows the step has, nor on where in the step a row stands. So a token's result is the same, bit for bit, in
+//! a batch, in a prompt and alone. Vector lanes follow the order documented at each function, with no fused multiply-add, on every target;
+//! results agree bit for bit between targets, except those of [`rope_append`], whose sine and cosine come from the standard library.
 //!
 //! # Threads
 //! The larger kernels cut their results into parts and share them with the threads of [`pool`], if there are any. Each output element is
-//! computed by one thread in the order above, so the number of threads changes no bit.
+//! computed by one thread in the order above, or in attention from what several threads have of fixed chunks of positions; so the number of
+//! threads changes no bit.
 //!
 //! # Memory
 //! Kernels that need room take a [`Scratch`], which grows to the largest step seen and is then reused; each thread that helps has room of its

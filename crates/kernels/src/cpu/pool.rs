@@ -10,9 +10,9 @@
 //! while another job runs, a job is a plain loop.
 //!
 //! # Waiting
-//! A step of a model is hundreds of jobs with a few microseconds between them, and half a millisecond lies between the steps of two tokens, in which to
-//! wake a helper would take longer than much of what it is woken for. So a helper without work looks on for about a millisecond before
-//! it goes to sleep, and the caller does so before it sleeps until the last chunk is done. Both sleep by parking their thread, which is a
+//! A step of a model is hundreds of jobs with a few microseconds between them. So a helper without work looks on for some twenty microseconds before
+//! it goes to sleep, and the caller does so before it sleeps until the last chunk is done. Not for longer: awake between two tokens as well, helpers
+//! gained nothing, and where another process had one of two cores, tokens took half as long again. Both sleep by parking their thread, which is a
 //! futex in WebAssembly with atomics as it is natively.
 
 use std::cell::Cell;
@@ -26,7 +26,7 @@ use std::thread::{self, Thread};
 const MAX_HELPERS: usize = 63;
 
 /// How often a thread looks for a change before it goes to sleep.
-const LOOKS: u32 = 500_000;
+const LOOKS: u32 = 20_000;
 
 /// In [`Pool::unfinished`]: a thread failed at its chunk.
 const FAILED: u32 = 1 << 31;

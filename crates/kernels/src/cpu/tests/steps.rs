@@ -259,6 +259,49 @@ fn attention_matches_plain_softmax_over_pages() {
 }
 
 #[test]
+fn what_is_not_finite_in_any_chunk_reaches_the_outputs() {
+    let mut noise = Noise::new(11);
+    let config = AttentionConfig {
+        n_heads: 2,
+        n_kv_heads: 1,
+        head_dim: 8,
+        block_tokens: 16,
+        scale: 0.3,
+    };
+    // Three chunks.
+    let (n_positions, n_blocks) = (300, 19);
+    let step = [vec![0, n_positions - 1, 0, 4], (0..n_blocks).collect()].concat();
+    let n_cached = n_blocks as usize * 16 * 8;
+    let (q, k, v) = (
+        noise.units(16),
+        noise.units(n_cached),
+        noise.units(n_cached),
+    );
+    let attend = |k: &[f32], v: &[f32]| {
+        let (step, mut scratch, mut y) = (StepRows::new(&step, 1), Scratch::default(), [0.0; 16]);
+        attention(&q, k, v, &step, config, &mut scratch, &mut y);
+        y
+    };
+    assert!(attend(&k, &v).iter().all(|y| y.is_finite()));
+    for position in [0, 130, 299] {
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut odd = v.clone();
+            odd[position * 8 + 3] = value;
+            let y = attend(&k, &odd);
+            let expected = (0..16).map(|i| i % 8 != 3);
+            assert!(
+                y.iter().map(|y| y.is_finite()).eq(expected),
+                "{value} at {position}: {y:?}"
+            );
+        }
+        let mut odd = k.clone();
+        odd[position * 8] = f32::NAN;
+        let y = attend(&odd, &v);
+        assert!(y.iter().all(|y| y.is_nan()), "a key at {position}: {y:?}");
+    }
+}
+
+#[test]
 #[should_panic(expected = "a block past the 2 of the cache")]
 fn attention_refuses_a_block_past_the_cache() {
     let config = AttentionConfig {
