@@ -58,7 +58,8 @@ async function crowd({ device, nRequests }) {
   const { settle } = globalThis;
   const blockBytes = await (async () => {
     const cinder = new Cinder({ device, models: [{ id: "tiny", url: "/tiny.gguf" }] });
-    await cinder.complete({ model: "tiny", prompt: "A cinder slept in the", max_tokens: 20, logit_bias: { 2: -100 } });
+    // Seeded: one that ends early is too short to be kept.
+    await cinder.complete({ model: "tiny", prompt: "A cinder slept in the", seed: 1, max_tokens: 20, logit_bias: { 2: -100 } });
     // The sequence is set aside with the step that was under way when the completion ended.
     let stats;
     do stats = (await cinder.stats()).tiny;
