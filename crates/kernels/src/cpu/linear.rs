@@ -1,6 +1,5 @@
 //! Products of activations with packed weights.
 
-use std::marker::PhantomData;
 use std::ops::Range;
 
 use cinderlm_weights::{BlockType, PackedLayout, ScaleKind};
@@ -187,14 +186,8 @@ struct Part<'a> {
 
 impl Part<'_> {
     fn quantized<P: Planes>(&self, x: &QuantizedRows, own: &mut Own, y: &mut Columns<'_>) {
-        let mut rows = QuantizedWeights::<P> {
-            weights: self.weights,
-            x,
-            scales: &mut own.scales,
-            run: 0..0,
-            decodes_on_the_way: self.decodes_on_the_way,
-            planes: PhantomData,
-        };
+        let (scales, decodes_on_the_way) = (&mut own.scales, self.decodes_on_the_way);
+        let mut rows = QuantizedWeights::<P>::new(self.weights, x, scales, decodes_on_the_way);
         self.fill(&mut rows, y);
     }
 

@@ -17,14 +17,13 @@ use super::unpack::Planes;
 /// where the first sum is of integers, and exact. The offset is the minimum, or else minus the zero point times the scale, as
 /// `x·(s (q - z)) = s (x·q) - z (s sum x)`; quanta that carry their own sign have none.
 pub(super) struct QuantizedWeights<'a, P> {
-    pub(super) weights: PackedRows<'a>,
-    pub(super) x: &'a QuantizedRows,
-    pub(super) scales: &'a mut Scales,
+    weights: PackedRows<'a>,
+    x: &'a QuantizedRows,
+    scales: &'a mut Scales,
     /// The rows that products are wanted of, of which `scales` holds the scales unless they are decoded on the way.
-    pub(super) run: Range<usize>,
-    /// See there.
-    pub(super) decodes_on_the_way: bool,
-    pub(super) planes: PhantomData<P>,
+    run: Range<usize>,
+    decodes_on_the_way: bool,
+    planes: PhantomData<P>,
 }
 
 /// A weight row with its scales.
@@ -36,7 +35,25 @@ struct WeightRow<'a, P: Planes> {
     offsets: &'a [f32],
 }
 
-impl<P: Planes> QuantizedWeights<'_, P> {
+impl<'a, P: Planes> QuantizedWeights<'a, P> {
+    /// `decodes_on_the_way` if there is one row of activations, and each word of scales has a scale and a minimum that are normal halves: products
+    /// then read them where they use them.
+    pub(super) fn new(
+        weights: PackedRows<'a>,
+        x: &'a QuantizedRows,
+        scales: &'a mut Scales,
+        decodes_on_the_way: bool,
+    ) -> Self {
+        Self {
+            weights,
+            x,
+            scales,
+            run: 0..0,
+            decodes_on_the_way,
+            planes: PhantomData,
+        }
+    }
+
     /// What offsets are multiplied by: one, or minus a power of two (where quanta carry their own sign, nothing that is used).
     #[inline(always)]
     fn factor(&self) -> f32 {
