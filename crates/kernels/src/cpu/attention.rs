@@ -90,10 +90,6 @@ pub fn attention(
     }
     let blocks_per_chunk = CHUNK.div_ceil(block_tokens);
     let partial_len = n_heads / n_kv_heads * (head_dim + N_STATS);
-    let n_chunks = |row: usize| {
-        let blocks = step.blocks(step.row(row), block_tokens);
-        blocks.len().div_ceil(blocks_per_chunk)
-    };
     // A unit is what one row gets of the query heads that share a key-value head.
     let n_units = step.n_rows() * n_kv_heads;
     let unit = |unit: usize| {
@@ -116,7 +112,7 @@ pub fn attention(
     };
     let n_positions: usize = step.rows().map(|row| row.position + 1).sum();
     let work = n_positions.saturating_mul(2 * q_width);
-    let most_chunks = (0..step.n_rows()).map(n_chunks).max().unwrap_or(0);
+    let most_chunks = (0..n_units).map(|i| unit(i).n_chunks()).max().unwrap_or(0);
     let Scratch { partials, own, .. } = scratch;
 
     let n_parts = share::n_parts(n_units * most_chunks, work);
@@ -139,8 +135,9 @@ pub fn attention(
         |places, partials, own| {
             for (place, partial) in places.zip(partials.chunks_exact_mut(partial_len)) {
                 let (i, chunk) = (place / most_chunks, place % most_chunks);
-                if chunk < n_chunks(i / n_kv_heads) {
-                    unit(i).attend_to_chunk(chunk, &mut own.scores, partial);
+                let unit = unit(i);
+                if chunk < unit.n_chunks() {
+                    unit.attend_to_chunk(chunk, &mut own.scores, partial);
                 }
             }
         },
@@ -149,7 +146,7 @@ pub fn attention(
     for ((i, partials), y) in units.enumerate().zip(y.chunks_exact_mut(group_width)) {
         let (total, others) = partials.split_at_mut(partial_len);
         let others = others.chunks_exact(partial_len);
-        for other in others.take(n_chunks(i / n_kv_heads) - 1) {
+        for other in others.take(unit(i).n_chunks() - 1) {
             add_partial(total, other, head_dim);
         }
         finish(total, head_dim, y);
@@ -170,13 +167,17 @@ struct Unit<'a> {
 }
 
 impl Unit<'_> {
+    fn n_chunks(&self) -> usize {
+        self.head.blocks.len().div_ceil(self.blocks_per_chunk)
+    }
+
     fn attend(&self, own: &mut Own, y: &mut [f32]) {
         let head_dim = self.head.head_dim;
         let partial_len = y.len() / head_dim * (head_dim + N_STATS);
         own.partials.resize(2 * partial_len, 0.0);
         let (total, other) = own.partials.split_at_mut(partial_len);
         self.attend_to_chunk(0, &mut own.scores, total);
-        for chunk in 1..self.head.blocks.len().div_ceil(self.blocks_per_chunk) {
+        for chunk in 1..self.n_chunks() {
             self.attend_to_chunk(chunk, &mut own.scores, other);
             add_partial(total, other, head_dim);
         }
@@ -196,7 +197,6 @@ impl Unit<'_> {
         scores.resize(heads.len() * padded, f32::NEG_INFINITY);
         partial.fill(0.0);
         for (positions, keys) in head.blocks_of(self.k_cache, blocks.clone()) {
-            let positions = positions.start - start..positions.end - start;
             for (q, scores) in heads.clone().zip(scores.chunks_exact_mut(padded)) {
                 score(q, &keys, self.scale, &mut scores[positions.clone()]);
             }
@@ -207,7 +207,6 @@ impl Unit<'_> {
             partial[head.head_dim..].copy_from_slice(&[max, sum]);
         }
         for (positions, values) in head.blocks_of(self.v_cache, blocks) {
-            let positions = positions.start - start..positions.end - start;
             let partials = partial.chunks_exact_mut(head.head_dim + N_STATS);
             for (partial, weights) in partials.zip(scores.chunks_exact(padded)) {
                 let y = &mut partial[..head.head_dim];
@@ -266,12 +265,13 @@ struct HeadRows<'a> {
 }
 
 impl Head<'_> {
-    /// The head in some blocks of `cache`, with the positions that it has there.
+    /// The head in some blocks of `cache`, with the positions that it has there, counted from the first one's.
     fn blocks_of<'c>(
         &self,
         cache: &'c [f32],
         blocks: Range<usize>,
     ) -> impl Iterator<Item = (Range<usize>, HeadRows<'c>)> {
+        let first = blocks.start * self.block_tokens;
         blocks.map(move |b| {
             let (start, block) = (b * self.block_tokens, self.blocks[b]);
             let end = self.n_positions.min(start + self.block_tokens);
@@ -282,7 +282,7 @@ impl Head<'_> {
                 width: self.width,
                 head_dim: self.head_dim,
             };
-            (start..end, rows)
+            (start - first..end - first, rows)
         })
     }
 }

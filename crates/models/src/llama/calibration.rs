@@ -6,7 +6,7 @@
 
 use cinderlm_kernels::{Profile, ProfilePart, memory_cleanup, read};
 
-use super::model::{LlamaModel, finished, values_of};
+use super::model::{LlamaModel, finished, into_values};
 use super::recordings::{Recordable, Recordings};
 use crate::kv::StepPlan;
 use crate::{
@@ -188,7 +188,7 @@ impl LlamaModel {
                 message: "a step could not be recorded".to_owned(),
             })
         };
-        let logits = values_of(&read(replay()?).await?)?.to_vec();
+        let logits = into_values(read(replay()?).await?)?;
         let steps = async |n_steps| {
             for _ in 1..n_steps {
                 replay()?;

@@ -100,9 +100,7 @@ impl LlamaModel {
         wanted: &[u32],
     ) -> Result<Vec<f32>, ModelError> {
         if (1..=LOGITS_ROWS).contains(&wanted.len()) {
-            let picked = self.picked(hidden, wanted);
-            let data = read(self.network.logits(picked, self.profile)).await?;
-            return data.try_into_vec().map_err(wrong_type);
+            return self.logits_of(hidden, wanted).await;
         }
         let n_values = wanted.len() * self.info.vocab_size;
         let mut logits = Vec::new();
@@ -112,11 +110,15 @@ impl LlamaModel {
                 message: format!("no room for {n_values} logits"),
             })?;
         for rows in wanted.chunks(LOGITS_ROWS) {
-            let picked = self.picked(hidden.clone(), rows);
-            let data = read(self.network.logits(picked, self.profile)).await?;
-            logits.extend_from_slice(values_of(&data)?);
+            logits.extend(self.logits_of(hidden.clone(), rows).await?);
         }
         Ok(logits)
+    }
+
+    /// The same of rows that go through the output layer together.
+    async fn logits_of(&self, hidden: Tensor<2>, rows: &[u32]) -> Result<Vec<f32>, ModelError> {
+        let picked = self.picked(hidden, rows);
+        into_values(read(self.network.logits(picked, self.profile)).await?)
     }
 
     /// Rows of `hidden`.
@@ -282,7 +284,7 @@ impl CausalLm for LlamaModel {
             return Ok(Vec::new());
         }
         let logits = if let Some(logits) = self.replay(&plan, None)? {
-            values_of(&read(logits).await?)?.to_vec()
+            into_values(read(logits).await?)?
         } else {
             let hidden = self.launch(&plan);
             if plan.wanted.is_empty() {
@@ -368,6 +370,11 @@ pub(super) async fn finished(hidden: Tensor<2>) -> Result<(), ModelError> {
 
 pub(super) fn values_of(data: &TensorData) -> Result<&[f32], ModelError> {
     data.as_slice().map_err(wrong_type)
+}
+
+/// The same, without a copy where the device left them as they are wanted.
+pub(super) fn into_values(data: TensorData) -> Result<Vec<f32>, ModelError> {
+    data.try_into_vec().map_err(wrong_type)
 }
 
 fn wrong_type(error: impl fmt::Debug) -> ModelError {
