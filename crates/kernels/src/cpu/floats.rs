@@ -85,14 +85,14 @@ pub(super) fn for_each_strip<F: Floats>(row: &[u32], mut visit: impl FnMut(usize
 
 /// Float weights with activations as they are.
 pub(super) struct FloatRows<'a, F> {
-    weights: PackedRows<'a>,
+    weights: &'a PackedRows<'a>,
     x: &'a [f32],
     run: Range<usize>,
     format: PhantomData<F>,
 }
 
 impl<'a, F> FloatRows<'a, F> {
-    pub(super) fn new(weights: PackedRows<'a>, x: &'a [f32]) -> Self {
+    pub(super) fn new(weights: &'a PackedRows<'a>, x: &'a [f32]) -> Self {
         Self {
             weights,
             x,

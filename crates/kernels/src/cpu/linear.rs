@@ -102,7 +102,7 @@ fn products(
     width: usize,
 ) {
     let layout = w.layout;
-    let weights = PackedRows::new(layout, w.words);
+    let weights = &PackedRows::new(layout, w.words);
     let (n_cols, n_outputs, block_type) = (layout.n_cols, layout.n_rows, layout.format.block_type);
     assert!(width > 0, "a matrix without rows");
     assert!(
@@ -173,7 +173,7 @@ pub(super) trait RowProducts {
 
 /// Some outputs of all rows.
 struct Part<'a> {
-    weights: PackedRows<'a>,
+    weights: &'a PackedRows<'a>,
     /// Rows of activations.
     n_rows: usize,
     columns: Range<usize>,

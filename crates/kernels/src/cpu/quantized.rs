@@ -17,7 +17,7 @@ use super::unpack::Planes;
 /// where the first sum is of integers, and exact. The offset is the minimum, or else minus the zero point times the scale, as
 /// `x·(s (q - z)) = s (x·q) - z (s sum x)`; quanta that carry their own sign have none.
 pub(super) struct QuantizedWeights<'a, P> {
-    weights: PackedRows<'a>,
+    weights: &'a PackedRows<'a>,
     x: &'a QuantizedRows,
     scales: &'a mut Scales,
     /// The rows that products are wanted of, of which `scales` holds the scales unless they are decoded on the way.
@@ -39,7 +39,7 @@ impl<'a, P: Planes> QuantizedWeights<'a, P> {
     /// `decodes_on_the_way` if there is one row of activations, and each word of scales has a scale and a minimum that are normal halves: products
     /// then read them where they use them.
     pub(super) fn new(
-        weights: PackedRows<'a>,
+        weights: &'a PackedRows<'a>,
         x: &'a QuantizedRows,
         scales: &'a mut Scales,
         decodes_on_the_way: bool,

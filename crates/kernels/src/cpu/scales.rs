@@ -168,14 +168,16 @@ pub(super) fn are_normal_halves(words: &[u32]) -> bool {
     halves.were_normal()
 }
 
-/// Fewer than four words, filled up with halves that are one.
+/// Fewer than four words, filled up with halves that are one. Case by case: a loop would become a call out of WebAssembly, for each row of weights.
 #[inline(always)]
 pub(super) fn filled_up(rest: &[u32]) -> [u32; 4] {
-    let mut words = [0x3c00_3c00; 4];
-    for (word, rest) in words.iter_mut().zip(rest) {
-        *word = *rest;
+    const ONES: u32 = 0x3c00_3c00;
+    match *rest {
+        [] => [ONES; 4],
+        [a] => [a, ONES, ONES, ONES],
+        [a, b] => [a, b, ONES, ONES],
+        [a, b, c, ..] => [a, b, c, ONES],
     }
-    words
 }
 
 /// The low and the high IEEE half of a word.
