@@ -79,7 +79,6 @@ pub fn attention(
         k_cache.len()
     );
 
-    let group_width = q_width / n_kv_heads;
     let n_blocks = k_cache.len() / kv_width / block_tokens;
     for row in step.rows() {
         let blocks = step.blocks(row, block_tokens);
@@ -89,13 +88,27 @@ pub fn attention(
         );
     }
     let blocks_per_chunk = CHUNK.div_ceil(block_tokens);
-    let partial_len = n_heads / n_kv_heads * (head_dim + N_STATS);
-    // A unit is what one row gets of the query heads that share a key-value head.
-    let n_units = step.n_rows() * n_kv_heads;
+    let longest = step.rows().map(|row| row.position + 1).max().unwrap_or(0);
+    let most_chunks = longest.div_ceil(blocks_per_chunk * block_tokens);
+    let n_positions: usize = step.rows().map(|row| row.position + 1).sum();
+    // Scores and weights take about as long as the multiplications.
+    let work = n_positions.saturating_mul(4 * q_width);
+    let n_parts = share::n_parts(step.n_rows() * n_heads * most_chunks, work);
+    // Query heads that share a key-value head read it one after the other, which keeps it near; but where that leaves threads unequal shares, each
+    // head is one of its own.
+    let n_shared = step.n_rows() * n_kv_heads * most_chunks;
+    let heads_per_unit = if n_parts < 2 || share::is_enough(n_shared) {
+        n_heads / n_kv_heads
+    } else {
+        1
+    };
+    let units_per_row = n_heads / heads_per_unit;
+    let unit_width = heads_per_unit * head_dim;
     let unit = |unit: usize| {
-        let (row, head) = (step.row(unit / n_kv_heads), unit % n_kv_heads);
+        let row = step.row(unit / units_per_row);
+        let kv_head = unit % units_per_row * n_kv_heads / units_per_row;
         Unit {
-            q: &q[unit * group_width..][..group_width],
+            q: &q[unit * unit_width..][..unit_width],
             k_cache,
             v_cache,
             scale,
@@ -105,26 +118,24 @@ pub fn attention(
                 block_tokens,
                 n_positions: row.position + 1,
                 width: kv_width,
-                start: head * head_dim,
+                start: kv_head * head_dim,
                 head_dim,
             },
         }
     };
-    let n_positions: usize = step.rows().map(|row| row.position + 1).sum();
-    let work = n_positions.saturating_mul(2 * q_width);
-    let most_chunks = (0..n_units).map(|i| unit(i).n_chunks()).max().unwrap_or(0);
+    let n_units = step.n_rows() * units_per_row;
     let Scratch { partials, own, .. } = scratch;
 
-    let n_parts = share::n_parts(n_units * most_chunks, work);
     if n_parts <= n_units.max(1) {
-        share::units(n_parts, y, group_width, own, |units, y, own| {
-            for (i, y) in units.zip(y.chunks_exact_mut(group_width)) {
+        share::units(n_parts, y, unit_width, own, |units, y, own| {
+            for (i, y) in units.zip(y.chunks_exact_mut(unit_width)) {
                 unit(i).attend(own, y);
             }
         });
         return;
     }
     // Few units, as of a single token: threads share their chunks.
+    let partial_len = heads_per_unit * (head_dim + N_STATS);
     partials.clear();
     partials.resize(n_units * most_chunks * partial_len, 0.0);
     share::units(
@@ -143,7 +154,7 @@ pub fn attention(
         },
     );
     let units = partials.chunks_exact_mut(most_chunks * partial_len);
-    for ((i, partials), y) in units.enumerate().zip(y.chunks_exact_mut(group_width)) {
+    for ((i, partials), y) in units.enumerate().zip(y.chunks_exact_mut(unit_width)) {
         let (total, others) = partials.split_at_mut(partial_len);
         let others = others.chunks_exact(partial_len);
         for other in others.take(unit(i).n_chunks() - 1) {
@@ -153,7 +164,7 @@ pub fn attention(
     }
 }
 
-/// Queries of one row that share a key-value head, with what they attend to.
+/// Some queries of one row that share a key-value head, with what they attend to.
 ///
 /// What they get from a chunk of positions is *partial*: for each query head its weighted values, then the maximum of its scores, then the sum of
 /// its weights.

@@ -26,6 +26,11 @@ pub(super) fn n_parts(n_units: usize, work: usize) -> usize {
     }
 }
 
+/// Whether the threads have about as much to do each when they share `n_units` that take equally long.
+pub(super) fn is_enough(n_units: usize) -> bool {
+    n_units >= pool::n_threads() * PARTS_PER_THREAD / 2
+}
+
 /// Fills `y`, which is whole units of `unit_len` values, in `n_parts` parts: `fill` gets a range of units, their values, and the room of the
 /// thread that it runs on. `own` is the calling thread's, where it does all.
 pub(super) fn units(
