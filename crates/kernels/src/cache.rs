@@ -58,7 +58,8 @@ impl KvLayout {
 /// The widest head that attention kernels take: each invocation keeps a whole head in registers.
 pub const MAX_HEAD_DIM: usize = 256;
 
-/// Keys and values of one layer: two tensors `[n_blocks, block_tokens, n_kv_heads * head_dim]` f32, flat.
+/// Keys and values of one layer: two tensors `[n_blocks, n_kv_heads, block_tokens, head_dim]` f32, flat: what attention reads of a head at neighbouring
+/// positions lies together.
 ///
 /// A token's *slot* is `block * block_tokens + offset`. Which blocks belong to which sequence is the owner's business; kernels read it
 /// from each step's block tables. The tensors are written in place, which is sound because the cache is their only owner: it cannot be

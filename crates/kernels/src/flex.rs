@@ -149,6 +149,7 @@ impl LanguageOps for Flex {
                 pairs,
                 scale: params.scale,
                 head_dim: params.head_dim,
+                block_tokens: params.block_tokens,
             },
         );
         (from_values(q, [n_rows, q_width]), k_cache, v_cache)

@@ -33,6 +33,8 @@ pub struct RopeParams {
     pub n_heads: usize,
     /// Key-value heads of a row.
     pub n_kv_heads: usize,
+    /// Tokens in a block of the cache.
+    pub block_tokens: usize,
 }
 
 /// A tensor that an operation may be given.
@@ -433,6 +435,7 @@ pub fn rope_append(
             head_dim,
             n_heads: width / head_dim - 2 * n_kv_heads,
             n_kv_heads,
+            block_tokens: cache.layout().block_tokens,
         },
     );
     cache.put_buffers(Buffers {

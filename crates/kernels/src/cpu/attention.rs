@@ -33,7 +33,7 @@ pub struct AttentionConfig {
 ///
 /// # Shapes
 /// - `q`, `y`: `[rows, n_heads * head_dim]`
-/// - `k_cache`, `v_cache`: `[slots, n_kv_heads * head_dim]`
+/// - `k_cache`, `v_cache`: `[blocks, n_kv_heads, block_tokens, head_dim]`
 ///
 /// Positions are taken in chunks of 128, or as many more as make whole blocks. Of each come first all scores, then their maximum, the weights
 /// `e^(score - maximum)` and their sum in four lanes, and last the weighted values, added up position by position. Chunk by chunk these are then
@@ -117,8 +117,8 @@ pub fn attention(
                 blocks: step.blocks(row, block_tokens),
                 block_tokens,
                 n_positions: row.position + 1,
-                width: kv_width,
-                start: kv_head * head_dim,
+                n_heads: n_kv_heads,
+                number: kv_head,
                 head_dim,
             },
         }
@@ -260,18 +260,17 @@ struct Head<'a> {
     blocks: &'a [u32],
     block_tokens: usize,
     n_positions: usize,
-    /// Values of all heads at a position.
-    width: usize,
-    /// The first of this head's.
-    start: usize,
+    /// Key-value heads in all.
+    n_heads: usize,
+    /// Which of them this is.
+    number: usize,
     head_dim: usize,
 }
 
 /// One head at neighbouring positions.
 struct HeadRows<'a> {
-    /// Begins with the head at the first of them; the next one's lies `width` further.
+    /// Position by position.
     values: &'a [f32],
-    width: usize,
     head_dim: usize,
 }
 
@@ -286,11 +285,9 @@ impl Head<'_> {
         blocks.map(move |b| {
             let (start, block) = (b * self.block_tokens, self.blocks[b]);
             let end = self.n_positions.min(start + self.block_tokens);
-            let slot = block as usize * self.block_tokens;
-            let rows = &cache[slot * self.width..(slot + end - start) * self.width];
+            let slot = (block as usize * self.n_heads + self.number) * self.block_tokens;
             let rows = HeadRows {
-                values: &rows[self.start..],
-                width: self.width,
+                values: &cache[slot * self.head_dim..][..(end - start) * self.head_dim],
                 head_dim: self.head_dim,
             };
             (start - first..end - first, rows)
@@ -301,7 +298,7 @@ impl Head<'_> {
 impl<'a> HeadRows<'a> {
     #[inline(always)]
     fn at(&self, row: usize) -> &'a [f32] {
-        &self.values[row * self.width..][..self.head_dim]
+        &self.values[row * self.head_dim..][..self.head_dim]
     }
 }
 
@@ -349,7 +346,10 @@ fn add_columns<const N: usize>(
     y: &mut [[f32; 4]; N],
 ) {
     let mut sums = y.each_ref().map(F32x4::load);
-    for (weight, row) in weights.iter().zip(values.values.chunks(values.width)) {
+    for (weight, row) in weights
+        .iter()
+        .zip(values.values.chunks_exact(values.head_dim))
+    {
         let weight = F32x4::splat(*weight);
         let (lanes, _) = row[column..][..4 * N].as_chunks::<4>();
         for (sum, value) in sums.iter_mut().zip(lanes) {

@@ -20,6 +20,8 @@ pub struct RopeConfig {
     pub scale: f32,
     /// Elements in a head.
     pub head_dim: usize,
+    /// Tokens in a block of the cache.
+    pub block_tokens: usize,
 }
 
 /// Turns queries and keys by their row's position, then writes each row's key and value at its slot of the cache.
@@ -30,7 +32,7 @@ pub struct RopeConfig {
 /// - `q`: `[rows, n_heads * head_dim]`, turned in place
 /// - `k`, `v`: `[rows, n_kv_heads * head_dim]`
 /// - `inv_freq`: `[rotary / 2]`, radians per position
-/// - `k_cache`, `v_cache`: `[slots, n_kv_heads * head_dim]`
+/// - `k_cache`, `v_cache`: `[blocks, n_kv_heads, block_tokens, head_dim]`
 ///
 /// # Panics
 /// The lengths do not fit, or a row's slot lies outside the cache.
@@ -48,14 +50,20 @@ pub fn rope_append(
     step: &StepRows<'_>,
     config: RopeConfig,
 ) {
-    let (n_rows, head_dim) = (step.n_rows(), config.head_dim);
+    let RopeConfig {
+        pairs,
+        scale,
+        head_dim,
+        block_tokens,
+    } = config;
+    let n_rows = step.n_rows();
     if n_rows == 0 {
         return;
     }
     let (q_width, kv_width) = (q.len() / n_rows, k.len() / n_rows);
     assert!(
-        head_dim > 0 && 2 * inv_freq.len() <= head_dim,
-        "{} pairs in heads of {head_dim}",
+        block_tokens > 0 && head_dim > 0 && 2 * inv_freq.len() <= head_dim,
+        "{} pairs, {config:?}",
         inv_freq.len()
     );
     assert!(
@@ -74,10 +82,11 @@ pub fn rope_append(
         k.len(),
         v.len()
     );
-    assert_eq!(
+    assert!(
+        k_cache.len() == v_cache.len() && k_cache.len().is_multiple_of(kv_width * block_tokens),
+        "{} cached keys, {} cached values",
         k_cache.len(),
-        v_cache.len(),
-        "keys and values have caches of one size"
+        v_cache.len()
     );
 
     let n_slots = k_cache.len() / kv_width;
@@ -87,21 +96,28 @@ pub fn rope_append(
         .zip(v.chunks_exact(kv_width));
     for (((q, k), v), row) in rows.zip(step.rows()) {
         assert!(row.slot < n_slots, "slot {} of {n_slots}", row.slot);
-        let k_slot = &mut k_cache[row.slot * kv_width..][..kv_width];
-        k_slot.copy_from_slice(k);
-        v_cache[row.slot * kv_width..][..kv_width].copy_from_slice(v);
+        let (block, offset) = (row.slot / block_tokens, row.slot % block_tokens);
+        let places = (block * kv_width / head_dim..)
+            .map(|head| (head * block_tokens + offset) * head_dim)
+            .take(kv_width / head_dim);
+        let heads = k.chunks_exact(head_dim).zip(v.chunks_exact(head_dim));
+        for (place, (k, v)) in places.clone().zip(heads) {
+            k_cache[place..][..head_dim].copy_from_slice(k);
+            v_cache[place..][..head_dim].copy_from_slice(v);
+        }
         for (pair, frequency) in inv_freq.iter().enumerate() {
             let (sin, cos) = (row.position as f32 * frequency).sin_cos();
-            let (sin, cos) = (sin * config.scale, cos * config.scale);
-            let (a, b) = match config.pairs {
+            let (sin, cos) = (sin * scale, cos * scale);
+            let (a, b) = match pairs {
                 RopePairs::Interleaved => (2 * pair, 2 * pair + 1),
                 RopePairs::Halves => (pair, pair + inv_freq.len()),
             };
-            for head in q
-                .chunks_exact_mut(head_dim)
-                .chain(k_slot.chunks_exact_mut(head_dim))
-            {
+            let turn = |head: &mut [f32]| {
                 (head[a], head[b]) = (head[a] * cos - head[b] * sin, head[b] * cos + head[a] * sin);
+            };
+            q.chunks_exact_mut(head_dim).for_each(turn);
+            for place in places.clone() {
+                turn(&mut k_cache[place..][..head_dim]);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Causal attention over a paged cache, with grouped heads.
 //!
 //! - `q`, `y`: `[rows, n_heads * head_dim]` f32, read and written as vectors of 4
-//! - `k_cache`, `v_cache`: `[slots, n_kv_heads * head_dim]` f32, read as vectors of 4
+//! - `k_cache`, `v_cache`: `[blocks, n_kv_heads, block_tokens, head_dim]` f32, read as vectors of 4
 //! - `step`: the step's words: positions and block tables
 //!
 //! A workgroup has one head of one row. Its `lanes` invocations walk the positions `lane, lane + lanes, …`, each with a softmax of its
@@ -266,8 +266,8 @@ pub(super) fn place_of(
     #[comptime] spec: AttentionSpec,
 ) -> usize {
     let block = step[reach.table + position / spec.block_tokens] as usize;
-    let slot = block * spec.block_tokens + position % spec.block_tokens;
-    (slot * spec.n_kv_heads + reach.kv_head) * comptime!(spec.vectors())
+    let head = block * spec.n_kv_heads + reach.kv_head;
+    (head * spec.block_tokens + position % spec.block_tokens) * comptime!(spec.vectors())
 }
 
 /// Positions in a chunk of a row that attends to `end`: 256, or more, so that there are at most 32 chunks. [`crate::step::n_chunks`] tells how

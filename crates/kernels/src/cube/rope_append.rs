@@ -3,7 +3,7 @@
 //! - `qkv`: `[rows, (n_heads + 2 * n_kv_heads) * head_dim]` f32: queries, keys, values
 //! - `q`: `[rows, n_heads * head_dim]` f32, the turned queries
 //! - `inv_freq`: `[rotary / 2]` f32
-//! - `k_cache`, `v_cache`: `[slots, n_kv_heads * head_dim]` f32, written in place
+//! - `k_cache`, `v_cache`: `[blocks, n_kv_heads, block_tokens, head_dim]` f32, written in place
 //!
 //! An invocation turns or copies one pair of elements. The angle is `position * inv_freq[i]` rounded to f32, as the models' own
 //! implementations round it.
@@ -25,6 +25,7 @@ struct RopeSpec {
     rotary: usize,
     q_width: usize,
     kv_width: usize,
+    block_tokens: usize,
 }
 
 impl RopeSpec {
@@ -48,6 +49,7 @@ pub(super) fn launch(
         head_dim,
         n_heads,
         n_kv_heads,
+        block_tokens,
     } = params;
     let spec = RopeSpec {
         layout,
@@ -55,6 +57,7 @@ pub(super) fn launch(
         rotary: 2 * inv_freq.meta.shape()[0],
         q_width: n_heads * head_dim,
         kv_width: n_kv_heads * head_dim,
+        block_tokens,
     };
     let n_rows = qkv.meta.shape()[0];
     let q = output([n_rows, spec.q_width], &qkv);
@@ -103,7 +106,7 @@ fn rope_append(
         let row = ABSOLUTE_POS / row_pairs;
         let pair = ABSOLUTE_POS % row_pairs;
         let position = step[row * ROW_WORDS + 1];
-        let slot = step[row * ROW_WORDS + 2] as usize * kv_width;
+        let slot = step[row * ROW_WORDS + 2] as usize;
         let start = row * comptime!(q_width + 2 * kv_width);
         if pair < q_pairs + kv_pairs {
             // Keys are turned as queries are; only where they go differs.
@@ -114,16 +117,25 @@ fn rope_append(
                 q[row * q_width + a] = x;
                 q[row * q_width + b] = y;
             } else {
-                k_cache[slot + a - q_width] = x;
-                k_cache[slot + b - q_width] = y;
+                k_cache[cached(slot, a - q_width, spec)] = x;
+                k_cache[cached(slot, b - q_width, spec)] = y;
             }
         } else {
             let first = 2 * (pair - q_pairs - kv_pairs);
             let from = start + q_width + kv_width + first;
-            v_cache[slot + first] = qkv[from];
-            v_cache[slot + first + 1] = qkv[from + 1];
+            let to = cached(slot, first, spec);
+            v_cache[to] = qkv[from];
+            v_cache[to + 1] = qkv[from + 1];
         }
     }
+}
+
+/// Where in the cache an element of a slot's key or value is.
+#[cube]
+fn cached(slot: usize, element: usize, #[comptime] spec: RopeSpec) -> usize {
+    let head = slot / spec.block_tokens * comptime!(spec.kv_width / spec.head_dim)
+        + element / spec.head_dim;
+    (head * spec.block_tokens + slot % spec.block_tokens) * spec.head_dim + element % spec.head_dim
 }
 
 /// The two elements, counted from the start of a row of heads, that pair `pair` of the row consists of. Pairs past the rotary ones are

@@ -66,12 +66,26 @@ pub fn rope_append(
             inv_freq,
             params,
         );
-        let slot = row.slot as usize * kv_width;
-        let key = &mut k_cache[slot..][..kv_width];
-        key.copy_from_slice(&k[i * kv_width..][..kv_width]);
-        rotate(key, row.position, inv_freq, params);
-        v_cache[slot..][..kv_width].copy_from_slice(&v[i * kv_width..][..kv_width]);
+        let mut key = k[i * kv_width..][..kv_width].to_vec();
+        rotate(&mut key, row.position, inv_freq, params);
+        let value = &v[i * kv_width..][..kv_width];
+        for head in 0..params.n_kv_heads {
+            let place = place_of(
+                row.slot as usize,
+                head,
+                params.n_kv_heads,
+                params.block_tokens,
+            );
+            let (from, to) = (head * params.head_dim, place * params.head_dim);
+            k_cache[to..][..params.head_dim].copy_from_slice(&key[from..][..params.head_dim]);
+            v_cache[to..][..params.head_dim].copy_from_slice(&value[from..][..params.head_dim]);
+        }
     }
+}
+
+/// Where in a cache the key or value of a slot and a head is, counted in heads.
+fn place_of(slot: usize, head: usize, n_kv_heads: usize, block_tokens: usize) -> usize {
+    (slot / block_tokens * n_kv_heads + head) * block_tokens + slot % block_tokens
 }
 
 /// Turns all heads of one row.
@@ -119,7 +133,8 @@ pub fn attention(
         for (head, q) in q.chunks_exact(head_dim).enumerate() {
             let kv_head = head / (n_heads / n_kv_heads);
             let of = |cache: &'_ [f32], position| {
-                cache[(slot(position) * n_kv_heads + kv_head) * head_dim..][..head_dim].to_vec()
+                let place = place_of(slot(position), kv_head, n_kv_heads, block_tokens);
+                cache[place * head_dim..][..head_dim].to_vec()
             };
             let positions = 0..=row.position as usize;
             let scores: Vec<f64> = positions

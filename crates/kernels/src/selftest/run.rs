@@ -341,6 +341,7 @@ pub(super) async fn rope(
         head_dim,
         n_heads,
         n_kv_heads,
+        block_tokens: BLOCK_TOKENS,
     };
     reference::rope_append(
         &mut q,

@@ -53,7 +53,8 @@ fn rope_turns_pairs_and_fills_the_cache() {
     let mut noise = Noise::new(9);
     let (n_heads, n_kv_heads, head_dim, scale) = (4, 2, 10, 1.25f32);
     let inv_freq: Vec<f32> = (0..4).map(|i| 100f32.powf(-0.25 * i as f32)).collect();
-    // Two rotary dimensions fewer than the head has; slots out of order.
+    // Two rotary dimensions fewer than the head has; slots out of order, in two blocks.
+    let block_tokens = 3;
     let step = [[0u32, 3, 5, 0], [0, 900, 1, 0]].concat();
     for pairs in [RopePairs::Interleaved, RopePairs::Halves] {
         let (q, k, v) = (
@@ -68,6 +69,7 @@ fn rope_turns_pairs_and_fills_the_cache() {
             pairs,
             scale,
             head_dim,
+            block_tokens,
         };
         rope_append(
             &mut turned,
@@ -79,6 +81,13 @@ fn rope_turns_pairs_and_fills_the_cache() {
             &StepRows::new(&step, 2),
             config,
         );
+        let at_slot = |cache: &[f32], slot: usize| -> Vec<f32> {
+            let heads = (0..n_kv_heads).map(|head| {
+                let place = (slot / block_tokens * n_kv_heads + head) * block_tokens;
+                &cache[(place + slot % block_tokens) * head_dim..][..head_dim]
+            });
+            heads.flatten().copied().collect()
+        };
         for (row, (position, slot)) in [(3.0f64, 5), (900.0, 1)].into_iter().enumerate() {
             let check = |before: &[f32], after: &[f32]| {
                 for (before, after) in before
@@ -113,24 +122,13 @@ fn rope_turns_pairs_and_fills_the_cache() {
                 &q[row * q_width..][..q_width],
                 &turned[row * q_width..][..q_width],
             );
-            check(
-                &k[row * kv_width..][..kv_width],
-                &k_cache[slot * kv_width..][..kv_width],
-            );
-            assert_eq!(
-                v[row * kv_width..][..kv_width],
-                v_cache[slot * kv_width..][..kv_width]
-            );
+            check(&k[row * kv_width..][..kv_width], &at_slot(&k_cache, slot));
+            assert_eq!(v[row * kv_width..][..kv_width], at_slot(&v_cache, slot));
         }
-        let untouched = [0, 2, 3, 4];
-        assert!(
-            untouched
-                .iter()
-                .all(|slot| k_cache[slot * kv_width..][..kv_width]
-                    .iter()
-                    .all(|&k| k == 7.0)),
-            "other slots"
-        );
+        for slot in [0, 2, 3, 4] {
+            let key = at_slot(&k_cache, slot);
+            assert!(key.iter().all(|&k| k == 7.0), "slot {slot}");
+        }
     }
 }
 
@@ -146,11 +144,12 @@ fn plain_attention(
         n_heads,
         n_kv_heads,
         head_dim,
+        block_tokens,
         scale,
-        ..
     } = config;
     let at = |cache: &[f32], slot: usize, head: usize, d: usize| {
-        f64::from(cache[(slot * n_kv_heads + head) * head_dim + d])
+        let place = (slot / block_tokens * n_kv_heads + head) * block_tokens;
+        f64::from(cache[(place + slot % block_tokens) * head_dim + d])
     };
     let mut y = Vec::new();
     for (head, q) in q.chunks_exact(head_dim).enumerate() {
@@ -330,6 +329,7 @@ fn rope_refuses_a_slot_past_the_cache() {
         pairs: RopePairs::Halves,
         scale: 1.0,
         head_dim: 4,
+        block_tokens: 2,
     };
     let (mut k_cache, mut v_cache) = ([0.0; 8], [0.0; 8]);
     rope_append(
