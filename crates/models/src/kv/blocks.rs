@@ -10,6 +10,9 @@
 /// Tokens in one block. Larger blocks waste more of a short sequence's last one, smaller ones make longer tables.
 pub const BLOCK_TOKENS: usize = 64;
 
+/// Blocks up to which a pool is doubled: steps are recorded anew each time that it grows.
+const SMALL: usize = 2;
+
 /// Blocks that hold `n_tokens`.
 pub(crate) fn blocks_for(n_tokens: usize) -> usize {
     n_tokens.div_ceil(BLOCK_TOKENS)
@@ -92,15 +95,15 @@ impl BlockPool {
         n_more + usize::from(n_new > 0 && self.shared_write(table).is_some())
     }
 
-    /// How large the pool must be for `n_wanted` more blocks: as it is, or doubled, but never grown by more than
-    /// `max_growth` blocks beyond what is wanted.
+    /// How large the pool must be for `n_wanted` more blocks: as it is, or half as large again, and small ones twice as large, but never
+    /// grown by more than `max_growth` blocks beyond what is wanted. (Were large ones doubled, up to half of the memory would lie idle.)
     pub(crate) fn capacity_for(&self, n_wanted: usize, max_growth: usize) -> usize {
         let needed = self.n_held() + n_wanted;
         if needed <= self.capacity() {
             return self.capacity();
         }
-        let doubled = self.capacity() + self.capacity().min(max_growth);
-        needed.max(doubled)
+        let growth = (self.capacity() / 2).max(SMALL).min(self.capacity());
+        needed.max(self.capacity() + growth.min(max_growth))
     }
 
     /// Makes room for `n_new` tokens after the table's last. Every block that they fall into is then held by this table alone;
@@ -304,9 +307,17 @@ mod tests {
     }
 
     #[test]
-    fn growth_doubles_within_bounds() {
+    fn grows_by_half_within_bounds() {
         let mut pool = BlockPool::default();
-        for (n_wanted, max_growth, expected) in [(3, 8, 3), (4, 8, 6), (7, 8, 12), (40, 8, 40)] {
+        let steps = [
+            (1, 8, 1),
+            (2, 8, 2),
+            (3, 8, 4),
+            (5, 8, 6),
+            (7, 8, 9),
+            (40, 8, 40),
+        ];
+        for (n_wanted, max_growth, expected) in steps {
             assert_eq!(pool.capacity_for(n_wanted, max_growth), expected);
             pool.grow(expected);
         }
