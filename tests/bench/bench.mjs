@@ -45,36 +45,35 @@ async function main() {
   const isAsked = ({ id, feature }) => feature === undefined || features.includes(feature) || task.contenders.includes(id);
   const contenders = chosen(task.contenders)
     .filter(isAsked)
-    .map((contender) => ({ ...contender, rounds: Math.min(contender.rounds ?? task.rounds, task.rounds), turns: [] }));
-  const nDecode = task.quick ? N_DECODE_QUICK : N_DECODE;
+    .map((contender) => ({ ...contender, rounds: Math.min(contender.rounds ?? task.rounds, task.rounds), turns: [], peaks: [] }));
+  const speeds = measures.filter((id) => !PEAKS.includes(id));
+  const takesPeaks = speeds.length < measures.length && process.platform === "linux";
+  if (speeds.length < measures.length && !takesPeaks) say("peak memory is read from Linux's /proc: left out");
   for (let round = 1; round <= task.rounds; round += 1) {
+    const emptyBytes = takesPeaks ? await emptyPageBytes(setting.isSoftware) : 0;
     for (const contender of contenders) {
       if (round > contender.rounds || contender.failure !== undefined) continue;
       say(`round ${round} of ${task.rounds}: ${contender.title}`);
-      const wanted = new Set(measures.filter((id) => !contender.without?.includes(id) && !PEAKS.includes(id)));
-      await attempt(contender, async () => {
-        const turn = await takeTurn(contender, setting, { wanted, prompts, nDecode: Math.min(nDecode, contender.nDecode ?? nDecode) });
-        contender.turns.push(turn);
-        say(JSON.stringify(turn.values));
-      });
+      const { without = [] } = contender;
+      if (speeds.length > 0) await attempt(contender, () => takeSpeeds(contender, speeds.filter((id) => !without.includes(id)), prompts));
+      if (takesPeaks && !without.includes("peak")) await attempt(contender, () => takeMemory(contender, emptyBytes));
     }
   }
-  if (measures.some((id) => PEAKS.includes(id))) await takePeaks(contenders, measures);
   return finish(contenders, measures, recorded);
 }
 
-/** Once each: a high-water mark hardly changes. */
-async function takePeaks(contenders, measures) {
-  const isWanted = ({ without = [], failure }) => failure === undefined && !without.includes("peak");
-  if (process.platform !== "linux") return say("peak memory is read from Linux's /proc: left out");
-  const emptyBytes = await emptyPageBytes(setting.isSoftware);
-  for (const contender of contenders.filter(isWanted)) {
-    say(`peak memory: ${contender.title}`);
-    await attempt(contender, async () => {
-      const values = await takePeak(contender, setting, emptyBytes);
-      contender.peaks = Object.fromEntries(Object.entries(values).filter(([id]) => measures.includes(id)));
-    });
-  }
+async function takeSpeeds(contender, measures, prompts) {
+  const most = task.quick ? N_DECODE_QUICK : N_DECODE;
+  const nDecode = Math.min(most, contender.nDecode ?? most);
+  const turn = await takeTurn(contender, setting, { wanted: new Set(measures), prompts, nDecode });
+  contender.turns.push(turn);
+  say(JSON.stringify(turn.values));
+}
+
+async function takeMemory(contender, emptyBytes) {
+  const values = await takePeak(contender, setting, emptyBytes);
+  contender.peaks.push({ values });
+  say(JSON.stringify(values));
 }
 
 /** Does it; a failure is the contender's, told in the end, and keeps no other from its turn. */
@@ -88,9 +87,9 @@ async function attempt(contender, work) {
 }
 
 async function finish(contenders, measures, recorded) {
-  const results = contenders.map(({ id, title, side, kind, turns, peaks = {}, failure }) => {
-    const values = Object.fromEntries(measures.map((measure) => [measure, turns.flatMap(({ values }) => values[measure] ?? [])]));
-    for (const [measure, value] of Object.entries(peaks)) values[measure] = [value];
+  const results = contenders.map(({ id, title, side, kind, turns, peaks, failure }) => {
+    const taken = [...turns, ...peaks];
+    const values = Object.fromEntries(measures.map((measure) => [measure, taken.flatMap(({ values }) => values[measure] ?? [])]));
     const medians = Object.fromEntries(Object.entries(values).flatMap(([measure, all]) => (all.length === 0 ? [] : [[measure, median(all)]])));
     return { id, title, side, kind, info: turns[0]?.info, text: turns[0]?.text, values, medians, failure };
   });
