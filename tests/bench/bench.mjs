@@ -47,16 +47,18 @@ async function main() {
     .filter(isAsked)
     .map((contender) => ({ ...contender, rounds: Math.min(contender.rounds ?? task.rounds, task.rounds), turns: [], peaks: [] }));
   const speeds = measures.filter((id) => !PEAKS.includes(id));
-  const takesPeaks = speeds.length < measures.length && process.platform === "linux";
-  if (speeds.length < measures.length && !takesPeaks) say("peak memory is read from Linux's /proc: left out");
+  const asksPeaks = speeds.length < measures.length;
+  const takesPeaks = asksPeaks && process.platform === "linux";
+  if (asksPeaks && !takesPeaks) say("peak memory is read from Linux's /proc: left out");
   for (let round = 1; round <= task.rounds; round += 1) {
-    const emptyBytes = takesPeaks ? await emptyPageBytes(setting.isSoftware) : 0;
     for (const contender of contenders) {
-      if (round > contender.rounds || contender.failure !== undefined) continue;
-      say(`round ${round} of ${task.rounds}: ${contender.title}`);
-      const { without = [] } = contender;
-      if (speeds.length > 0) await attempt(contender, () => takeSpeeds(contender, speeds.filter((id) => !without.includes(id)), prompts));
-      if (takesPeaks && !without.includes("peak")) await attempt(contender, () => takeMemory(contender, emptyBytes));
+      const { title, rounds, without = [] } = contender;
+      if (round > rounds || contender.failure !== undefined) continue;
+      say(`round ${round} of ${task.rounds}: ${title}`);
+      await attempt(contender, async () => {
+        if (speeds.length > 0) await takeSpeeds(contender, speeds.filter((id) => !without.includes(id)), prompts);
+        if (takesPeaks && !without.includes("peak")) await takeMemory(contender);
+      });
     }
   }
   return finish(contenders, measures, recorded);
@@ -70,7 +72,8 @@ async function takeSpeeds(contender, measures, prompts) {
   say(JSON.stringify(turn.values));
 }
 
-async function takeMemory(contender, emptyBytes) {
+async function takeMemory(contender) {
+  const emptyBytes = contender.driver === "page" ? await emptyPageBytes(setting.isSoftware) : 0;
   const values = await takePeak(contender, setting, emptyBytes);
   contender.peaks.push({ values });
   say(JSON.stringify(values));

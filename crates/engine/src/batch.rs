@@ -389,12 +389,12 @@ impl<M: CausalLm + 'static, R: Runtime + 'static> Shared<M, R> {
                 return;
             }
         };
-        // From the last on: the first, often the only one, gets the rows without a copy.
+        // From the last on; the only one gets the rows without a copy.
         for asked in batch.iter().rev() {
             let n_values = asked.logits.n_rows(asked.tokens.len()) * self.limits.vocab_size;
-            let own = match logits.len().saturating_sub(n_values) {
-                0 => std::mem::take(&mut logits), // `split_off` would copy them.
-                others => logits.split_off(others),
+            let own = match batch.len() {
+                1 => std::mem::take(&mut logits),
+                _ => logits.split_off(logits.len().saturating_sub(n_values)),
             };
             desk.answer(asked.ticket, Ok(Fed::Logits(own)));
         }

@@ -97,7 +97,7 @@ pub fn attention(
     // Query heads that share a key-value head read it one after the other, which keeps it near; but where that leaves threads unequal shares, each
     // head is one of its own.
     let n_shared = step.n_rows() * n_kv_heads * most_chunks;
-    let heads_per_unit = if n_parts < 2 || share::is_enough(n_shared) {
+    let heads_per_unit = if n_parts < 2 || share::shares_are_even(n_shared) {
         n_heads / n_kv_heads
     } else {
         1
@@ -117,16 +117,17 @@ pub fn attention(
                 blocks: step.blocks(row, block_tokens),
                 block_tokens,
                 n_positions: row.position + 1,
-                n_heads: n_kv_heads,
-                number: kv_head,
+                n_kv_heads,
+                kv_head,
                 head_dim,
             },
         }
     };
     let n_units = step.n_rows() * units_per_row;
+    let n_parts = n_parts.min(n_units * most_chunks);
     let Scratch { partials, own, .. } = scratch;
 
-    if n_parts <= n_units.max(1) {
+    if n_parts <= n_units {
         share::units(n_parts, y, unit_width, own, |units, y, own| {
             for (i, y) in units.zip(y.chunks_exact_mut(unit_width)) {
                 unit(i).attend(own, y);
@@ -261,9 +262,9 @@ struct Head<'a> {
     block_tokens: usize,
     n_positions: usize,
     /// Key-value heads in all.
-    n_heads: usize,
+    n_kv_heads: usize,
     /// Which of them this is.
-    number: usize,
+    kv_head: usize,
     head_dim: usize,
 }
 
@@ -285,9 +286,9 @@ impl Head<'_> {
         blocks.map(move |b| {
             let (start, block) = (b * self.block_tokens, self.blocks[b]);
             let end = self.n_positions.min(start + self.block_tokens);
-            let slot = (block as usize * self.n_heads + self.number) * self.block_tokens;
+            let from = (block as usize * self.n_kv_heads + self.kv_head) * self.block_tokens;
             let rows = HeadRows {
-                values: &cache[slot * self.head_dim..][..(end - start) * self.head_dim],
+                values: &cache[from * self.head_dim..][..(end - start) * self.head_dim],
                 head_dim: self.head_dim,
             };
             (start - first..end - first, rows)

@@ -2,7 +2,7 @@
 //!
 //! # Layout
 //! Matrices are row-major. Activations are `[rows, width]` f32, one row per token of the step. Weights are the packed words of
-//! `cinderlm-weights` in row order (`Interleave::Rows`). The KV cache is `[slots, n_kv_heads * head_dim]` f32, once for keys and
+//! `cinderlm-weights` in row order (`Interleave::Rows`). The KV cache is `[blocks, n_kv_heads, block_tokens, head_dim]` f32, once for keys and
 //! once for values, a slot being `block * block_tokens + offset`; [`StepRows`] says which slots a row writes and reads.
 //!
 //! # Rounding
@@ -75,7 +75,7 @@ pub struct Scratch {
 struct Own {
     /// Scales of a few rows of weights, for [`linear`] and [`embed`].
     scales: scales::Scales,
-    /// Attention weights of the heads that share a key-value head, for [`attention`].
+    /// Attention weights of heads that share a key-value head, for [`attention`].
     scores: Vec<f32>,
     /// What these heads get from one chunk of positions, and from those before it, for [`attention`].
     partials: Vec<f32>,

@@ -97,9 +97,9 @@ pub fn rope_append(
     for (((q, k), v), row) in rows.zip(step.rows()) {
         assert!(row.slot < n_slots, "slot {} of {n_slots}", row.slot);
         let (block, offset) = (row.slot / block_tokens, row.slot % block_tokens);
-        let places = (block * kv_width / head_dim..)
-            .map(|head| (head * block_tokens + offset) * head_dim)
-            .take(kv_width / head_dim);
+        let n_kv_heads = kv_width / head_dim;
+        let places = (0..n_kv_heads)
+            .map(|head| ((block * n_kv_heads + head) * block_tokens + offset) * head_dim);
         let heads = k.chunks_exact(head_dim).zip(v.chunks_exact(head_dim));
         for (place, (k, v)) in places.clone().zip(heads) {
             k_cache[place..][..head_dim].copy_from_slice(k);

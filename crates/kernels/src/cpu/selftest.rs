@@ -28,7 +28,7 @@ pub struct Mismatch {
 }
 
 /// What [`hashes`] gives, in its order.
-const EXPECTED: [u64; 37] = [
+const EXPECTED: [u64; 39] = [
     0xa571_bebe_f927_b485,
     0x3fb6_d837_ce90_36bf,
     0x50ca_29d4_8057_28b7,
@@ -66,6 +66,8 @@ const EXPECTED: [u64; 37] = [
     0xacf9_9828_37e1_54c9,
     0xa46a_9c41_1450_fa25,
     0x09c2_d974_9407_06a7,
+    0x174d_9c49_4796_3ba2,
+    0xfd69_9acf_505b_0047,
 ];
 
 /// Runs every kernel but `rope_append`, whose sine is the platform's, on fixed data.
@@ -214,6 +216,13 @@ fn shared(scratch: &mut Scratch) -> Vec<(String, u64)> {
     let step = StepRows::new(&step, n_rows);
     attention(&q, &k, &v, &step, config, scratch, &mut y);
     hashes.push(("shared attention".to_owned(), hash(&y)));
+    // So short that threads share heads, in one chunk and in two.
+    for position in [110, 200] {
+        let step = [vec![0, position, 0, 4], (0..32).rev().collect()].concat();
+        let (step, y) = (StepRows::new(&step, 1), &mut y[..576]);
+        attention(&q[..576], &k, &v, &step, config, scratch, y);
+        hashes.push((format!("shared attention to {position}"), hash(y)));
+    }
     hashes
 }
 

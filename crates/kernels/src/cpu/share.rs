@@ -15,6 +15,9 @@ const MIN_WORK: usize = 1 << 15;
 /// Parts for each thread: more than one, so that a core that is slow or busy with other things takes fewer.
 const PARTS_PER_THREAD: usize = 8;
 
+/// Units for each thread from which on shares are even: one unit more or less is a quarter at most.
+const EVEN_UNITS_PER_THREAD: usize = 4;
+
 /// Into how many parts a result of `n_units` is best cut, whose computation takes as long as `work` multiplications.
 pub(super) fn n_parts(n_units: usize, work: usize) -> usize {
     match pool::n_threads() {
@@ -26,9 +29,9 @@ pub(super) fn n_parts(n_units: usize, work: usize) -> usize {
     }
 }
 
-/// Whether the threads have about as much to do each when they share `n_units` that take equally long.
-pub(super) fn is_enough(n_units: usize) -> bool {
-    n_units >= pool::n_threads() * PARTS_PER_THREAD / 2
+/// Whether threads have about as much to do each when they share `n_units` that take equally long.
+pub(super) fn shares_are_even(n_units: usize) -> bool {
+    n_units >= EVEN_UNITS_PER_THREAD * pool::n_threads()
 }
 
 /// Fills `y`, which is whole units of `unit_len` values, in `n_parts` parts: `fill` gets a range of units, their values, and the room of the

@@ -10,8 +10,8 @@
 /// Tokens in one block. Larger blocks waste more of a short sequence's last one, smaller ones make longer tables.
 pub const BLOCK_TOKENS: usize = 64;
 
-/// Blocks up to which a pool is doubled: steps are recorded anew each time that it grows.
-const SMALL: usize = 2;
+/// Blocks that a pool grows by at least, though never by more than it has: steps are recorded anew each time.
+const MIN_GROWTH: usize = 2;
 
 /// Blocks that hold `n_tokens`.
 pub(crate) fn blocks_for(n_tokens: usize) -> usize {
@@ -95,14 +95,14 @@ impl BlockPool {
         n_more + usize::from(n_new > 0 && self.shared_write(table).is_some())
     }
 
-    /// How large the pool must be for `n_wanted` more blocks: as it is, or half as large again, and small ones twice as large, but never
-    /// grown by more than `max_growth` blocks beyond what is wanted. (Were large ones doubled, up to half of the memory would lie idle.)
+    /// How large the pool must be for `n_wanted` more blocks: as it is, or half as large again and at least by [`MIN_GROWTH`], but never
+    /// grown by more than `max_growth` blocks beyond what is wanted. (Doubled, up to half of the memory would lie idle.)
     pub(crate) fn capacity_for(&self, n_wanted: usize, max_growth: usize) -> usize {
         let needed = self.n_held() + n_wanted;
         if needed <= self.capacity() {
             return self.capacity();
         }
-        let growth = (self.capacity() / 2).max(SMALL).min(self.capacity());
+        let growth = (self.capacity() / 2).max(MIN_GROWTH).min(self.capacity());
         needed.max(self.capacity() + growth.min(max_growth))
     }
 
