@@ -7,7 +7,6 @@ use cinderlm_weights::{Interleave, PackedLayout};
 use super::scales::Scales;
 
 /// A packed matrix in row order.
-#[derive(Clone, Copy)]
 pub(super) struct PackedRows<'a> {
     pub(super) layout: &'a PackedLayout,
     low: Section<'a>,
@@ -23,7 +22,6 @@ pub(super) struct PackedRow<'a> {
     pub(super) high: &'a [u32],
 }
 
-#[derive(Clone, Copy)]
 struct Section<'a> {
     words: &'a [u32],
     words_per_row: usize,

@@ -83,8 +83,8 @@ fn rope_turns_pairs_and_fills_the_cache() {
         );
         let at_slot = |cache: &[f32], slot: usize| -> Vec<f32> {
             let heads = (0..n_kv_heads).map(|head| {
-                let place = (slot / block_tokens * n_kv_heads + head) * block_tokens;
-                &cache[(place + slot % block_tokens) * head_dim..][..head_dim]
+                let place = place_of(slot, head, n_kv_heads, block_tokens);
+                &cache[place * head_dim..][..head_dim]
             });
             heads.flatten().copied().collect()
         };
@@ -132,6 +132,11 @@ fn rope_turns_pairs_and_fills_the_cache() {
     }
 }
 
+/// Where in a cache the key or value of a slot and a head is, counted in heads.
+fn place_of(slot: usize, head: usize, n_kv_heads: usize, block_tokens: usize) -> usize {
+    (slot / block_tokens * n_kv_heads + head) * block_tokens + slot % block_tokens
+}
+
 /// Attention of one row in f64, the slots of its positions given one by one.
 fn plain_attention(
     q: &[f32],
@@ -148,8 +153,8 @@ fn plain_attention(
         scale,
     } = config;
     let at = |cache: &[f32], slot: usize, head: usize, d: usize| {
-        let place = (slot / block_tokens * n_kv_heads + head) * block_tokens;
-        f64::from(cache[(place + slot % block_tokens) * head_dim + d])
+        let place = place_of(slot, head, n_kv_heads, block_tokens);
+        f64::from(cache[place * head_dim + d])
     };
     let mut y = Vec::new();
     for (head, q) in q.chunks_exact(head_dim).enumerate() {
