@@ -1,8 +1,11 @@
 //! Buffers on either kind of device, and what the device says about its memory.
 //!
-//! The kinds that are built in are chosen by the features `webgpu` and `cpu`; this file and its two neighbours are where that shows.
+//! The kinds that are built in are chosen by the features `webgpu` and `cpu`; this file and its neighbours are where that shows.
 
 #[cfg(feature = "cpu")]
+mod cpu;
+#[cfg(not(feature = "cpu"))]
+#[path = "device/no_cpu.rs"]
 mod cpu;
 #[cfg(feature = "webgpu")]
 mod gpu;
@@ -14,6 +17,7 @@ use burn::backend::{DispatchDevice, ExecutionError};
 use burn::tensor::{Bytes, DType, Device, Int, Tensor};
 
 use crate::KernelError;
+pub(crate) use cpu::Tape;
 pub(crate) use gpu::{Graph, Recorder, WordBuffer, read_now};
 
 /// How long a buffer lives, which decides the memory pool of a GPU.

@@ -1,14 +1,20 @@
 //! The operations on burn's CPU backend: lends tensors' buffers to the kernels on slices.
 
+mod calls;
+mod tape;
+
 use burn::tensor::{Bytes, DType, Shape};
 use burn_flex::{Flex, FlexTensor, Layout};
 use cinderlm_weights::PackedLayout;
 
-use crate::cpu::{self, AttentionConfig, RopeConfig, RopePairs, StepRows};
+pub(crate) use tape::Tape;
+
+use crate::cpu::StepRows;
 use crate::{
-    AttentionParams, HeadNormParams, LanguageOps, LinearOperands, LinearParams, Profile,
-    RopeLayout, RopeParams,
+    AttentionParams, HeadNormParams, LanguageOps, LinearOperands, LinearParams, Profile, RopeParams,
 };
+use calls::{Embed, Linear, NormHeads, RopeAppend, attend, gate};
+use tape::{Launch, note, release, slot};
 
 impl LanguageOps for Flex {
     fn embed_tokens(
@@ -17,10 +23,16 @@ impl LanguageOps for Flex {
         n_rows: usize,
         layout: PackedLayout,
     ) -> FlexTensor {
-        let step = StepRows::new(step.storage(), n_rows);
-        result([n_rows, layout.n_cols], |y| {
-            cpu::with_scratch(|scratch| cpu::embed(&layout, words.storage(), &step, scratch, y));
-        })
+        let call = Embed { words, layout };
+        let rows = StepRows::new(step.storage(), n_rows);
+        let y = result([n_rows, layout.n_cols], |y| call.run(&rows, y));
+        note(|recorder| {
+            recorder.is_step(&step).then(|| Launch::Embed {
+                call,
+                y: recorder.new_slot(&y),
+            })
+        });
+        y
     }
 
     fn packed_linear(
@@ -29,57 +41,34 @@ impl LanguageOps for Flex {
         params: LinearParams,
         _profile: Profile,
     ) -> FlexTensor {
-        let LinearOperands {
-            x,
-            words,
-            norm,
-            bias,
-            residual,
-            into,
-        } = operands;
-        let x = whole(x);
-        let n_rows = dims(&x)[0];
-        let normed = norm.get().map(|weight| {
-            let mut y = vec![0.0; x.storage::<f32>().len()];
-            cpu::rms_norm(x.storage(), whole(weight).storage(), params.epsilon, &mut y);
-            y
+        let (x, residual) = (whole(operands.x), operands.residual.get().map(whole));
+        let call = Linear {
+            words: operands.words,
+            layout,
+            params,
+            norm: operands.norm.get().map(whole),
+            bias: operands.bias.get().map(whole),
+        };
+        let into = operands.into.get();
+        let before = into.as_ref().map(release);
+        let mut y = into.unwrap_or_else(|| result([dims(&x)[0], params.width], |_| ()));
+        let added = residual.as_ref().map(FlexTensor::storage);
+        call.run(x.storage(), added, in_place(&mut y));
+        note(|recorder| {
+            Some(Launch::Linear {
+                x: recorder.slot(&x)?,
+                residual: match &residual {
+                    Some(residual) => Some(recorder.slot(residual)?),
+                    None => None,
+                },
+                y: match before {
+                    Some(before) => recorder.same_slot(before?, &y),
+                    None => recorder.new_slot(&y),
+                },
+                call,
+            })
         });
-        let x = normed.as_deref().unwrap_or_else(|| x.storage());
-        let bias = bias.get().map(whole);
-        let w = cpu::Matrix {
-            layout: &layout,
-            words: words.storage(),
-            has_normal_scales: params.has_normal_scales,
-        };
-        let product = |y: &mut [f32]| {
-            let bias = bias.as_ref().map(FlexTensor::storage);
-            let linear = if params.is_gated {
-                cpu::gated_linear
-            } else {
-                cpu::linear
-            };
-            cpu::with_scratch(|scratch| linear(x, w, bias, scratch, y));
-        };
-        let shape = [n_rows, params.width];
-        let mut result = into.get().unwrap_or_else(|| result(shape, |_| ()));
-        let y = in_place(&mut result);
-        if params.is_gated || params.width == layout.n_rows {
-            product(y);
-        } else {
-            let mut columns = vec![0.0; n_rows * layout.n_rows];
-            product(&mut columns);
-            let rows = y.chunks_exact_mut(params.width);
-            for (y, columns) in rows.zip(columns.chunks_exact(layout.n_rows)) {
-                y[params.column..][..layout.n_rows].copy_from_slice(columns);
-            }
-        }
-        if let Some(residual) = residual.get() {
-            let residual = whole(residual);
-            for (y, residual) in y.iter_mut().zip(residual.storage::<f32>()) {
-                *y += residual;
-            }
-        }
-        result
+        y
     }
 
     fn norm_head_rows(
@@ -88,24 +77,23 @@ impl LanguageOps for Flex {
         kv_weight: FlexTensor,
         params: HeadNormParams,
     ) -> FlexTensor {
-        let (mut x, weight, kv_weight) = (whole(x), whole(weight), whole(kv_weight));
-        let (width, head_dim) = (dims(&x)[1], weight.storage::<f32>().len());
-        let mut head = vec![0.0; head_dim];
-        for row in x.storage_mut::<f32>().chunks_exact_mut(width) {
-            let heads = row
-                .chunks_exact_mut(head_dim)
-                .take(params.n_heads + params.n_kv_heads);
-            for (i, x) in heads.enumerate() {
-                let weight = if i < params.n_heads {
-                    &weight
-                } else {
-                    &kv_weight
-                };
-                cpu::rms_norm(x, weight.storage(), params.epsilon, &mut head);
-                x.copy_from_slice(&head);
-            }
-        }
-        x
+        let call = NormHeads {
+            weight: whole(weight),
+            kv_weight: whole(kv_weight),
+            params,
+        };
+        let mut y = whole(x);
+        let (n_rows, before) = (dims(&y)[0], slot(&y));
+        // A copy if anything else refers to it.
+        call.run(n_rows, y.storage_mut());
+        note(|recorder| {
+            Some(Launch::NormHeads {
+                call,
+                x: before?,
+                y: recorder.new_slot(&y),
+            })
+        });
+        y
     }
 
     fn rope_append_rows(
@@ -116,43 +104,26 @@ impl LanguageOps for Flex {
         step: FlexTensor,
         params: RopeParams,
     ) -> (FlexTensor, FlexTensor, FlexTensor) {
-        let (qkv, inv_freq) = (whole(qkv), whole(inv_freq));
-        let [n_rows, width] = dims(&qkv);
-        let step = StepRows::new(step.storage(), n_rows);
-        let pairs = match params.layout {
-            RopeLayout::Interleaved => RopePairs::Interleaved,
-            RopeLayout::Halves => RopePairs::Halves,
+        let qkv = whole(qkv);
+        let n_rows = dims(&qkv)[0];
+        let call = RopeAppend {
+            inv_freq: whole(inv_freq),
+            params,
         };
-        let (q_width, kv_width) = (
-            params.n_heads * params.head_dim,
-            params.n_kv_heads * params.head_dim,
-        );
-        let columns = |start: usize, n: usize| -> Vec<f32> {
-            let mut columns = Vec::with_capacity(n_rows * n);
-            for row in qkv.storage::<f32>().chunks_exact(width) {
-                columns.extend_from_slice(&row[start..start + n]);
-            }
-            columns
-        };
-        let k = columns(q_width, kv_width);
-        let v = columns(q_width + kv_width, kv_width);
-        let mut q = columns(0, q_width);
-        cpu::rope_append(
-            &mut q,
-            &k,
-            &v,
-            inv_freq.storage(),
-            in_place(&mut k_cache),
-            in_place(&mut v_cache),
-            &step,
-            RopeConfig {
-                pairs,
-                scale: params.scale,
-                head_dim: params.head_dim,
-                block_tokens: params.block_tokens,
-            },
-        );
-        (from_values(q, [n_rows, q_width]), k_cache, v_cache)
+        let rows = StepRows::new(step.storage(), n_rows);
+        let q = result([n_rows, params.n_heads * params.head_dim], |q| {
+            let (k_cache, v_cache) = (in_place(&mut k_cache), in_place(&mut v_cache));
+            call.run(qkv.storage(), k_cache, v_cache, &rows, q);
+        });
+        note(|recorder| {
+            Some(Launch::RopeAppend {
+                call,
+                qkv: recorder.slot(&qkv)?,
+                cache: recorder.cache(&k_cache, &step)?,
+                q: recorder.new_slot(&q),
+            })
+        });
+        (q, k_cache, v_cache)
     }
 
     fn paged_attention(
@@ -164,52 +135,37 @@ impl LanguageOps for Flex {
         _profile: Profile,
     ) -> FlexTensor {
         let q = whole(q);
-        let step = StepRows::new(step.storage(), dims(&q)[0]);
-        let AttentionParams {
-            n_heads,
-            n_kv_heads,
-            head_dim,
-            block_tokens,
-            scale,
-            n_chunks: _,
-        } = params;
-        let config = AttentionConfig {
-            n_heads,
-            n_kv_heads,
-            head_dim,
-            block_tokens,
-            scale,
-        };
-        result(dims(&q), |y| {
-            cpu::with_scratch(|scratch| {
-                cpu::attention(
-                    q.storage(),
-                    k_cache.storage(),
-                    v_cache.storage(),
-                    &step,
-                    config,
-                    scratch,
-                    y,
-                )
-            });
-        })
+        let rows = StepRows::new(step.storage(), dims(&q)[0]);
+        let (k, v) = (k_cache.storage(), v_cache.storage());
+        let y = result(dims(&q), |y| attend(params, q.storage(), k, v, &rows, y));
+        note(|recorder| {
+            Some(Launch::Attention {
+                params,
+                q: recorder.slot(&q)?,
+                cache: recorder.cache(&k_cache, &step)?,
+                y: recorder.new_slot(&y),
+            })
+        });
+        y
     }
 
     fn silu_gated(x: FlexTensor) -> FlexTensor {
         let x = whole(x);
         let [n_rows, width] = dims(&x);
-        let x = x.storage::<f32>().chunks_exact(width);
-        result([n_rows, width / 2], |y| {
-            for (x, y) in x.zip(y.chunks_exact_mut(width / 2)) {
-                let (gate, up) = x.split_at(width / 2);
-                cpu::swiglu(gate, up, y);
-            }
-        })
+        let y = result([n_rows, width / 2], |y| gate(n_rows, x.storage(), y));
+        note(|recorder| {
+            Some(Launch::Gate {
+                x: recorder.slot(&x)?,
+                y: recorder.new_slot(&y),
+            })
+        });
+        y
     }
 
     fn copy_into_front(from: FlexTensor, mut into: FlexTensor) -> FlexTensor {
         let from = from.storage::<f32>();
         in_place(&mut into)[..from.len()].copy_from_slice(from);
+        note(|_| None);
         into
     }
 
@@ -227,6 +183,7 @@ impl LanguageOps for Flex {
                 cache.copy_within(from..from + block_values, to);
             }
         }
+        note(|_| None);
         (k_cache, v_cache)
     }
 }

@@ -1,56 +1,105 @@
 //! Steps that are recorded once and replayed.
 //!
 //! Launching a kernel anew costs the host more than a small model's kernel costs the GPU: looking up its pipeline, finding its buffers, making
-//! a bind group. A recording has all of that done. What changes from step to step, tokens, positions, block tables, must lie in buffers that
+//! a bind group. A recording has all of that done. On the CPU it spares what tensors cost around kernels: their shapes, their owners, memory for each
+//! result. What changes from step to step, tokens, positions, block tables, lies in words that
 //! are written before each replay: see [`Step::reserve`](crate::Step::reserve).
 
 use burn::backend::ExecutionError;
 use burn::tensor::{Device, Tensor};
 
-use crate::device::{Graph, Recorder};
+use crate::device::{Graph, Recorder, Tape};
+use crate::{KvCache, Step, StepBuffer, StepRow};
 
-/// The launches of one step on a GPU, ready to run again over the same buffers.
+/// The operations of one step, ready to run again over the same buffers.
 #[derive(Debug)]
-pub struct Recording<const D: usize> {
-    graph: Graph,
-    /// Where each replay leaves its result. Held so that nothing else is given its memory.
-    result: Tensor<D>,
+pub struct Recording {
+    launches: Launches,
+    words: StepBuffer,
 }
 
-impl<const D: usize> Recording<D> {
-    /// Runs `step` and records it; `None` where the device is no GPU and nothing was run.
+#[derive(Debug)]
+enum Launches {
+    /// On a GPU.
+    Graph {
+        graph: Graph,
+        /// Where each replay leaves its result. Held so that nothing else is given its memory.
+        result: Box<Tensor<2>>,
+    },
+    /// On the CPU.
+    Tape(Tape),
+}
+
+impl Recording {
+    /// Runs a step that was reserved and records it. The CPU gives its result; on a GPU a replay is to follow.
     ///
-    /// `step` is called twice and must launch the same each time, read nothing back and write nothing from the host.
+    /// `run` must launch the same each time, read nothing back and write nothing from the host. It is called twice on a GPU. On the CPU all its operations
+    /// are of this crate; for others nothing is recorded.
     ///
     /// # Errors
     /// The device is lost, or failed at a launch. Nothing is recorded then.
     pub fn new(
         device: &Device,
-        mut step: impl FnMut() -> Tensor<D>,
-    ) -> Result<Option<Self>, ExecutionError> {
+        (step, words): (Step, StepBuffer),
+        caches: &mut [KvCache],
+        mut run: impl FnMut(&Step, &mut [KvCache]) -> Tensor<2>,
+    ) -> Result<(Option<Self>, Option<Tensor<2>>), ExecutionError> {
         let Some(recorder) = Recorder::on_gpu(device) else {
-            return Ok(None);
+            let (result, tape) = Tape::record(&step, caches, run);
+            let recording = tape.map(|tape| Self {
+                launches: Launches::Tape(tape),
+                words,
+            });
+            return Ok((recording, Some(result)));
         };
         recorder.prepare()?;
         // Takes the memory that the recorded run will take again, since none may be allocated while recording.
-        drop(step());
+        drop(run(&step, caches));
         recorder.start()?;
-        let result = step();
+        let result = run(&step, caches);
         let graph = recorder.stop()?;
-        Ok(Some(Self { graph, result }))
+        let recording = Self {
+            launches: Launches::Graph {
+                graph,
+                result: Box::new(result),
+            },
+            words,
+        };
+        Ok((Some(recording), None))
     }
 
-    /// Runs the recorded launches once more. The result is overwritten by the next replay, so it is to be read before.
+    /// Puts the rows and tables of the next replay in place.
+    ///
+    /// # Panics
+    /// There are more or fewer rows than were reserved, more chunks of a context, or more words of tables.
+    pub fn write(&mut self, rows: &[StepRow], tables: &[u32]) {
+        self.words.write(rows, tables);
+    }
+
+    /// The same but for the tokens, which stay as [`Step::take_tokens`] has put them.
+    ///
+    /// # Panics
+    /// As [`write`](Self::write).
+    pub fn write_around_tokens(&mut self, rows: &[StepRow], tables: &[u32]) {
+        self.words.write_around_tokens(rows, tables);
+    }
+
+    /// Runs the recorded operations once more. On a GPU the result is overwritten by the next replay, so it is to be read before.
     ///
     /// # Errors
     /// The device is lost.
     ///
     /// # Safety
-    /// Every buffer that the step read or wrote, but those of its own making, is still alive and at its place.
-    pub unsafe fn replay(&self) -> Result<Tensor<D>, ExecutionError> {
-        // SAFETY: the caller vouches for buffers that the step was given; those that it made are kept by the graph and by `result`. All runs
-        // on the one stream of this thread, in order.
-        unsafe { self.graph.replay() }?;
-        Ok(self.result.clone())
+    /// On a GPU, every buffer that the step read or wrote, but those of its own making, is still alive and at its place.
+    pub unsafe fn replay(&mut self, caches: &mut [KvCache]) -> Result<Tensor<2>, ExecutionError> {
+        match &mut self.launches {
+            Launches::Graph { graph, result } => {
+                // SAFETY: the caller vouches for buffers that the step was given; those that it made are kept by the graph and by `result`. All
+                // runs on the one stream of this thread, in order.
+                unsafe { graph.replay() }?;
+                Ok(Tensor::clone(result))
+            }
+            Launches::Tape(tape) => Ok(tape.replay(self.words.on_host(), caches)),
+        }
     }
 }

@@ -62,39 +62,47 @@ impl Step {
         }
     }
 
-    /// A step of `n_rows` rows with up to [`n_chunks`] `n_chunks`, and up to `n_table_words` words of tables on a GPU, to be filled again and again
-    /// by [`StepBuffer::write`]; `None` where the device is no GPU.
+    /// A step like this one, to be recorded and then filled again and again by way of its [`Recording`](crate::Recording): with as many rows, no more
+    /// [`n_chunks`], and up to `n_table_words` words of tables on a GPU.
     ///
     /// # Errors
     /// [`KernelError::BufferTooLarge`].
     ///
     /// # Panics
-    /// `n_rows` is 0.
+    /// `rows` is empty.
     pub fn reserve(
-        n_rows: usize,
-        n_chunks: usize,
+        rows: &[StepRow],
+        tables: &[u32],
         n_table_words: usize,
         device: &Device,
-    ) -> Result<Option<(Self, StepBuffer)>, KernelError> {
-        assert!(n_rows > 0, "a step has at least one row");
+    ) -> Result<(Self, StepBuffer), KernelError> {
+        let (n_rows, n_chunks) = (rows.len(), n_chunks(rows));
         let n_words = ROW_WORDS * n_rows + n_table_words;
         check_buffer(n_words as u64 * 4, device)?;
-        let buffers = WordBuffer::on_gpu(&[n_words], device);
-        Ok(buffers.and_then(|buffers| {
-            let buffer = buffers.into_iter().next()?;
-            let data = buffer.tensor();
-            let step = Self {
-                data,
-                n_rows,
-                n_chunks,
-            };
-            let buffer = StepBuffer {
-                buffer,
-                n_rows,
-                n_chunks,
-            };
-            Some((step, buffer))
-        }))
+        let words = step_words(rows, tables);
+        let on_gpu =
+            WordBuffer::on_gpu(&[n_words], device).and_then(|buffers| buffers.into_iter().next());
+        let (data, words) = match on_gpu {
+            Some(buffer) => {
+                buffer.write(0, &words);
+                (buffer.tensor(), Words::OnGpu(buffer))
+            }
+            None => {
+                let data = words_tensor(words.clone(), Lifetime::Step, device);
+                (data, Words::OnHost(words))
+            }
+        };
+        let step = Self {
+            data,
+            n_rows,
+            n_chunks,
+        };
+        let buffer = StepBuffer {
+            words,
+            n_rows,
+            n_chunks,
+        };
+        Ok((step, buffer))
     }
 
     /// Has a GPU put the tokens of `drawn`, what [`DrawBuffer::draw`](crate::DrawBuffer::draw) gives for as many rows, in the place of the rows' own. A row of which
@@ -134,40 +142,70 @@ fn take_tokens(drawn: Tensor<2>, step: Tensor<1, Int>) {
 #[cfg(not(feature = "webgpu"))]
 fn take_tokens(_: Tensor<2>, _: Tensor<1, Int>) {}
 
-/// Writes the words of a step that was reserved.
+/// The words of a step that was reserved.
 #[derive(Debug)]
 pub struct StepBuffer {
-    buffer: WordBuffer,
+    words: Words,
     n_rows: usize,
     n_chunks: usize,
+}
+
+/// Where they lie.
+#[derive(Debug)]
+enum Words {
+    OnGpu(WordBuffer),
+    OnHost(Vec<u32>),
 }
 
 impl StepBuffer {
     /// Puts the rows and tables where kernels that are launched or replayed later find them. As [`Step::new`].
     ///
     /// # Panics
-    /// There are more or fewer rows than were reserved, more chunks of a context, or more words of tables.
-    pub fn write(&self, rows: &[StepRow], tables: &[u32]) {
-        self.buffer.write(0, &self.words(rows, tables));
+    /// There are more or fewer rows than were reserved, more chunks of a context, or more words of tables on a GPU.
+    pub(crate) fn write(&mut self, rows: &[StepRow], tables: &[u32]) {
+        let words = self.new_words(rows, tables);
+        self.words.write(0, &words);
     }
 
     /// The same but for the tokens, which stay as [`Step::take_tokens`] has put them.
     ///
     /// # Panics
     /// As [`write`](Self::write).
-    pub fn write_around_tokens(&self, rows: &[StepRow], tables: &[u32]) {
-        let words = self.words(rows, tables);
+    pub(crate) fn write_around_tokens(&mut self, rows: &[StepRow], tables: &[u32]) {
+        let words = self.new_words(rows, tables);
         let (of_rows, tables) = words.split_at(ROW_WORDS * rows.len());
         for (i, words) in of_rows.chunks_exact(ROW_WORDS).enumerate() {
-            self.buffer.write(ROW_WORDS * i + 1, &words[1..]);
+            self.words.write(ROW_WORDS * i + 1, &words[1..]);
         }
-        self.buffer.write(of_rows.len(), tables);
+        self.words.write(of_rows.len(), tables);
     }
 
-    fn words(&self, rows: &[StepRow], tables: &[u32]) -> Vec<u32> {
+    /// The words that lie in host memory: none on a GPU.
+    pub(crate) fn on_host(&self) -> &[u32] {
+        match &self.words {
+            Words::OnGpu(_) => &[],
+            Words::OnHost(words) => words,
+        }
+    }
+
+    fn new_words(&self, rows: &[StepRow], tables: &[u32]) -> Vec<u32> {
         assert_eq!(rows.len(), self.n_rows, "rows of a reserved step");
         assert!(n_chunks(rows) <= self.n_chunks, "chunks of a reserved step");
         step_words(rows, tables)
+    }
+}
+
+impl Words {
+    /// Writes `new` from word `first` on.
+    fn write(&mut self, first: usize, new: &[u32]) {
+        match self {
+            Self::OnGpu(buffer) => buffer.write(first, new),
+            Self::OnHost(words) => {
+                let end = first + new.len();
+                words.resize(words.len().max(end), 0);
+                words[first..end].copy_from_slice(new);
+            }
+        }
     }
 }
 

@@ -20,67 +20,60 @@ pub struct RopeConfig {
     pub scale: f32,
     /// Elements in a head.
     pub head_dim: usize,
+    /// Key-value heads of a row; its other heads are queries.
+    pub n_kv_heads: usize,
     /// Tokens in a block of the cache.
     pub block_tokens: usize,
 }
 
-/// Turns queries and keys by their row's position, then writes each row's key and value at its slot of the cache.
+/// Turns queries and keys by their row's position, and writes each row's key and value at its slot of the cache.
 ///
 /// Pair `i` of a head turns by `position * inv_freq[i]`; elements past the `2 * inv_freq.len()` rotary ones are left as they are.
 ///
 /// # Shapes
-/// - `q`: `[rows, n_heads * head_dim]`, turned in place
-/// - `k`, `v`: `[rows, n_kv_heads * head_dim]`
+/// - `qkv`: `[rows, (n_heads + 2 * n_kv_heads) * head_dim]`: queries, keys, values
 /// - `inv_freq`: `[rotary / 2]`, radians per position
 /// - `k_cache`, `v_cache`: `[blocks, n_kv_heads, block_tokens, head_dim]`
+/// - `q`: `[rows, n_heads * head_dim]`
 ///
 /// # Panics
 /// The lengths do not fit, or a row's slot lies outside the cache.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "two of them in place, three operands and the step: a struct would only rename them"
-)]
 pub fn rope_append(
-    q: &mut [f32],
-    k: &[f32],
-    v: &[f32],
+    qkv: &[f32],
     inv_freq: &[f32],
     k_cache: &mut [f32],
     v_cache: &mut [f32],
     step: &StepRows<'_>,
     config: RopeConfig,
+    q: &mut [f32],
 ) {
     let RopeConfig {
         pairs,
         scale,
         head_dim,
+        n_kv_heads,
         block_tokens,
     } = config;
     let n_rows = step.n_rows();
     if n_rows == 0 {
         return;
     }
-    let (q_width, kv_width) = (q.len() / n_rows, k.len() / n_rows);
+    let (q_width, kv_width) = (q.len() / n_rows, n_kv_heads * head_dim);
     assert!(
-        block_tokens > 0 && head_dim > 0 && 2 * inv_freq.len() <= head_dim,
+        block_tokens > 0 && kv_width > 0 && 2 * inv_freq.len() <= head_dim,
         "{} pairs, {config:?}",
         inv_freq.len()
     );
     assert!(
-        q.len() == n_rows * q_width && q_width.is_multiple_of(head_dim),
+        q_width > 0 && q.len() == n_rows * q_width && q_width.is_multiple_of(head_dim),
         "{} queries, {n_rows} rows",
         q.len()
     );
+    let width = q_width + 2 * kv_width;
     assert!(
-        k.len() == n_rows * kv_width && kv_width.is_multiple_of(head_dim),
-        "{} keys, {n_rows} rows",
-        k.len()
-    );
-    assert!(
-        q_width > 0 && kv_width > 0 && v.len() == k.len(),
-        "{} keys and {} values",
-        k.len(),
-        v.len()
+        qkv.len() == n_rows * width,
+        "{} queries, keys and values, {n_rows} rows of {width}",
+        qkv.len()
     );
     assert!(
         k_cache.len() == v_cache.len() && k_cache.len().is_multiple_of(kv_width * block_tokens),
@@ -90,14 +83,13 @@ pub fn rope_append(
     );
 
     let n_slots = k_cache.len() / kv_width;
-    let rows = q
-        .chunks_exact_mut(q_width)
-        .zip(k.chunks_exact(kv_width))
-        .zip(v.chunks_exact(kv_width));
-    for (((q, k), v), row) in rows.zip(step.rows()) {
+    let rows = qkv.chunks_exact(width).zip(q.chunks_exact_mut(q_width));
+    for ((qkv, q), row) in rows.zip(step.rows()) {
         assert!(row.slot < n_slots, "slot {} of {n_slots}", row.slot);
+        let (queries, keys_values) = qkv.split_at(q_width);
+        let (k, v) = keys_values.split_at(kv_width);
+        q.copy_from_slice(queries);
         let (block, offset) = (row.slot / block_tokens, row.slot % block_tokens);
-        let n_kv_heads = kv_width / head_dim;
         let places = (0..n_kv_heads)
             .map(|head| ((block * n_kv_heads + head) * block_tokens + offset) * head_dim);
         let heads = k.chunks_exact(head_dim).zip(v.chunks_exact(head_dim));

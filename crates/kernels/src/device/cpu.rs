@@ -3,6 +3,8 @@
 use burn::tensor::{Bytes, DType, Shape};
 use burn_flex::{FlexTensor, Layout};
 
+pub(crate) use crate::flex::Tape;
+
 /// A tensor of these bytes.
 pub(super) fn hold(bytes: Bytes, len: usize, dtype: DType) -> FlexTensor {
     FlexTensor::new(bytes, Layout::contiguous(Shape::new([len])), dtype)

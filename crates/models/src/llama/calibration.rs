@@ -176,7 +176,7 @@ impl LlamaModel {
             profile,
         };
         let mut run = || {
-            recordings.run(step, |words| {
+            recordings.run(step, caches, |words, caches| {
                 let hidden = network.forward(words, caches, profile);
                 network.logits(hidden, profile)
             })

@@ -159,7 +159,7 @@ impl LlamaModel {
             profile: self.profile,
         };
         let (network, caches) = (&self.network, self.kv.caches_mut());
-        self.recordings.run(step, |words| {
+        self.recordings.run(step, caches, |words, caches| {
             let hidden = network.forward(words, caches, step.profile);
             network.logits(hidden, step.profile)
         })
@@ -217,13 +217,14 @@ impl LlamaModel {
         let draws: Vec<Draw> = order.iter().map(|&feed| after[feed].clone()).collect();
         let lens: Vec<usize> = sequences.iter().map(|&id| self.kv.len(id) + 1).collect();
         let plan = self.kv.plan_after(&sequences)?;
-        let result = self.recordings.run_after(Recordable {
+        let step = Recordable {
             plan: &plan,
             draws: Some(&draws),
             max_table: self.kv.max_table(),
             device: &self.device,
             profile: self.profile,
-        })?;
+        };
+        let result = self.recordings.run_after(step, self.kv.caches_mut())?;
         let reading = begin_read(&result)?;
         Some(Ahead::new(&sequences, &lens, &draws, reading))
     }

@@ -1,9 +1,9 @@
-//! Decoding steps that run again and again with other numbers: recorded once on a GPU, then replayed.
+//! Decoding steps that run again and again with other numbers: recorded once, then replayed.
 
 use std::collections::VecDeque;
 
 use burn::tensor::{Device, Tensor};
-use cinderlm_kernels::{DrawBuffer, DrawKind, Profile, Recording, Step, StepBuffer, n_chunks};
+use cinderlm_kernels::{DrawBuffer, DrawKind, KvCache, Profile, Recording, Step, n_chunks};
 
 use crate::kv::StepPlan;
 use crate::{Draw, ModelError};
@@ -36,9 +36,8 @@ struct Kind {
 #[derive(Debug)]
 struct Recorded {
     kind: Kind,
-    step: StepBuffer,
     draw: Option<DrawBuffer>,
-    result: Recording<2>,
+    recording: Recording,
 }
 
 /// A step as recordings see it.
@@ -58,11 +57,13 @@ impl Recordings {
     /// Runs a step as a replay and gives its logits or what was drawn; records it first if the one before was like it. `None` if it is to be
     /// run by other means.
     ///
-    /// `run` launches a step and gives its logits; all its buffers but the step's stay in place until [`clear`](Self::clear).
+    /// `run` launches a step over caches, which are the same each time, and gives its logits; all its buffers but the step's stay in place until
+    /// [`clear`](Self::clear).
     pub(super) fn run(
         &mut self,
         step: Recordable<'_>,
-        run: impl FnMut(&Step) -> Tensor<2>,
+        caches: &mut [KvCache],
+        run: impl FnMut(&Step, &mut [KvCache]) -> Tensor<2>,
     ) -> Result<Option<Tensor<2>>, ModelError> {
         let kind = step.kind();
         let is_repeated = self.before.replace(kind) == Some(kind);
@@ -70,41 +71,50 @@ impl Recordings {
             return Ok(None);
         }
         let known = self.kept.iter().position(|kept| kept.kind == kind);
-        let recorded = match known.and_then(|index| self.kept.remove(index)) {
-            Some(recorded) => recorded,
+        let (mut recorded, result) = match known.and_then(|index| self.kept.remove(index)) {
+            Some(recorded) => (recorded, None),
             None if is_repeated && !self.has_failed => {
-                let recorded = Recorded::new(step, run)?;
+                let (recorded, result) = Recorded::new(step, caches, run)?;
                 self.has_failed = recorded.is_none();
                 let Some(recorded) = recorded else {
-                    return Ok(None);
+                    return Ok(result);
                 };
-                recorded
+                (recorded, result)
             }
             None => return Ok(None),
         };
-        // After recording, too, whose own run has put other tokens there.
-        write(&recorded.step, recorded.draw.as_ref(), step);
+        let result = match result {
+            Some(result) => result,
+            None => {
+                // After recording, too, whose own run has put other tokens there.
+                recorded.write(step);
+                // SAFETY: weights live as long as the model does, which clears its recordings when the caches get other buffers; the step's
+                // words, the draw's and the result are the recording's own.
+                unsafe { recorded.recording.replay(caches) }?
+            }
+        };
         if self.kept.len() == MAX_KEPT {
             self.kept.pop_front();
         }
-        // SAFETY: weights live as long as the model does, which clears its recordings when the caches get other buffers; the step's buffer,
-        // the draw's and the result are the recording's own.
-        let result = unsafe { recorded.result.replay() }?;
         self.kept.push_back(recorded);
         Ok(Some(result))
     }
 
     /// Replays the recording that was used last for the step after it, each row of which has the token that was drawn for it there. `None` if the recording does
     /// not serve for that one.
-    pub(super) fn run_after(&mut self, step: Recordable<'_>) -> Option<Tensor<2>> {
-        let recorded = self.kept.back()?;
+    pub(super) fn run_after(
+        &mut self,
+        step: Recordable<'_>,
+        caches: &mut [KvCache],
+    ) -> Option<Tensor<2>> {
+        let recorded = self.kept.back_mut()?;
         if recorded.kind != step.kind() || self.before != Some(recorded.kind) {
             return None;
         }
-        (recorded.step).write_around_tokens(&step.plan.rows, &step.plan.tables);
+        (recorded.recording).write_around_tokens(&step.plan.rows, &step.plan.tables);
         write_draws(recorded.draw.as_ref(), step);
         // SAFETY: as in `run`. Where the device fails the step before, which is not read yet, fails as well, and reports it.
-        unsafe { recorded.result.replay() }.ok()
+        unsafe { recorded.recording.replay(caches) }.ok()
     }
 
     /// Drops all recordings, and with them what they hold of the device's memory.
@@ -125,24 +135,21 @@ impl Recordable<'_> {
 }
 
 impl Recorded {
-    /// `None` where the device is no GPU, or did not record the step.
+    /// Records a step; the CPU gives its result besides, and that of a step that it cannot record.
     fn new(
         step: Recordable<'_>,
-        mut run: impl FnMut(&Step) -> Tensor<2>,
-    ) -> Result<Option<Self>, ModelError> {
-        let (kind, device) = (step.kind(), step.device);
+        caches: &mut [KvCache],
+        mut run: impl FnMut(&Step, &mut [KvCache]) -> Tensor<2>,
+    ) -> Result<(Option<Self>, Option<Tensor<2>>), ModelError> {
+        let (kind, plan, device) = (step.kind(), step.plan, step.device);
         let n_table_words = kind.n_rows * step.max_table;
-        let Some((words, buffer)) =
-            Step::reserve(kind.n_rows, kind.n_chunks, n_table_words, device)?
-        else {
-            return Ok(None);
-        };
+        let words = Step::reserve(&plan.rows, &plan.tables, n_table_words, device)?;
         let draw = match kind.draws {
             Some(_) => DrawBuffer::new(kind.n_rows, device)?,
             None => None,
         };
-        let launches = || {
-            let logits = run(&words);
+        let launches = |words: &Step, caches: &mut [KvCache]| {
+            let logits = run(words, caches);
             match (&draw, kind.draws) {
                 (Some(draw), Some(draws)) => {
                     let drawn = draw.draw(logits, draws, step.profile);
@@ -154,21 +161,22 @@ impl Recorded {
         };
         // What the first run reads is written here; a failure is one of recording, or one of the device that the step itself will meet as
         // well, and report.
-        write(&buffer, draw.as_ref(), step);
-        let result = Recording::new(device, launches).ok().flatten();
-        Ok(result.map(|result| Self {
+        write_draws(draw.as_ref(), step);
+        let recorded = Recording::new(device, words, caches, launches);
+        let (recording, result) = recorded.unwrap_or_default();
+        let recorded = recording.map(|recording| Self {
             kind,
-            step: buffer,
             draw,
-            result,
-        }))
+            recording,
+        });
+        Ok((recorded, result))
     }
-}
 
-/// Puts a step's numbers where its recording reads them.
-fn write(buffer: &StepBuffer, draw: Option<&DrawBuffer>, step: Recordable<'_>) {
-    buffer.write(&step.plan.rows, &step.plan.tables);
-    write_draws(draw, step);
+    /// Puts a step's numbers where its replay reads them.
+    fn write(&mut self, step: Recordable<'_>) {
+        self.recording.write(&step.plan.rows, &step.plan.tables);
+        write_draws(self.draw.as_ref(), step);
+    }
 }
 
 fn write_draws(draw: Option<&DrawBuffer>, step: Recordable<'_>) {

@@ -62,24 +62,30 @@ fn rope_turns_pairs_and_fills_the_cache() {
             noise.units(2 * n_kv_heads * head_dim),
             noise.units(2 * n_kv_heads * head_dim),
         );
-        let kv_width = n_kv_heads * head_dim;
-        let mut turned = q.clone();
+        let (q_width, kv_width) = (n_heads * head_dim, n_kv_heads * head_dim);
+        let qkv: Vec<f32> = (0..2)
+            .flat_map(|row| {
+                let of = |values: &[f32], width: usize| values[row * width..][..width].to_vec();
+                [of(&q, q_width), of(&k, kv_width), of(&v, kv_width)].concat()
+            })
+            .collect();
+        let mut turned = vec![0.0; q.len()];
         let (mut k_cache, mut v_cache) = (vec![7.0; 6 * kv_width], vec![7.0; 6 * kv_width]);
         let config = RopeConfig {
             pairs,
             scale,
             head_dim,
+            n_kv_heads,
             block_tokens,
         };
         rope_append(
-            &mut turned,
-            &k,
-            &v,
+            &qkv,
             &inv_freq,
             &mut k_cache,
             &mut v_cache,
             &StepRows::new(&step, 2),
             config,
+            &mut turned,
         );
         let at_slot = |cache: &[f32], slot: usize| -> Vec<f32> {
             let heads = (0..n_kv_heads).map(|head| {
@@ -117,7 +123,6 @@ fn rope_turns_pairs_and_fills_the_cache() {
                     }
                 }
             };
-            let q_width = n_heads * head_dim;
             check(
                 &q[row * q_width..][..q_width],
                 &turned[row * q_width..][..q_width],
@@ -334,17 +339,17 @@ fn rope_refuses_a_slot_past_the_cache() {
         pairs: RopePairs::Halves,
         scale: 1.0,
         head_dim: 4,
+        n_kv_heads: 1,
         block_tokens: 2,
     };
     let (mut k_cache, mut v_cache) = ([0.0; 8], [0.0; 8]);
     rope_append(
-        &mut [0.0; 4],
-        &[0.0; 4],
-        &[0.0; 4],
+        &[0.0; 12],
         &[1.0],
         &mut k_cache,
         &mut v_cache,
         &StepRows::new(&[0, 0, 2, 0], 1),
         config,
+        &mut [0.0; 4],
     );
 }
