@@ -8,6 +8,7 @@
 //! are; checking their ranges is the business of whoever parsed the request. Logits are not
 //! trusted: a NaN counts as minus infinity, plus infinity as the largest finite number.
 
+mod exp;
 mod log_probabilities;
 mod nucleus;
 mod sampler;

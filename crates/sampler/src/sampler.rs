@@ -5,6 +5,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use thiserror::Error;
 
 use crate::cleaned;
+use crate::exp::exp;
 use crate::nucleus::{Candidate, nucleus};
 
 /// A bias at or above this forces its token; one at or below its negative bans it.
@@ -256,14 +257,14 @@ impl Sampler {
     /// Draws from `exp((logit - max) / temperature)`. `None` only if rounding leaves nothing to
     /// draw.
     fn draw(&mut self, logits: &mut [f32], max: f32) -> Option<u32> {
-        let mut total = 0.0;
+        let temperature = self.temperature;
         for logit in logits.iter_mut() {
             // The difference first: dividing a large logit could overflow, and the largest must
             // come out as exactly 1.
-            *logit = ((*logit - max) / self.temperature).exp();
-            total += f64::from(*logit);
+            *logit = exp((*logit - max) / temperature);
         }
         let weights = logits;
+        let total = sum(weights);
         let uniform = unit_interval(self.rng.next_u64());
         if self.top_p < 1.0 {
             let mass = nucleus(weights, f64::from(self.top_p), total, &mut self.candidates);
@@ -305,17 +306,45 @@ fn unit_interval(word: u64) -> f64 {
     (word >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// The largest logit and its lowest token; `None` if all are minus infinity.
-fn argmax(logits: &[f32]) -> Option<(u32, f32)> {
-    let mut best = None;
-    let mut max = f32::NEG_INFINITY;
-    for (token, &logit) in (0u32..).zip(logits) {
-        if logit > max {
-            max = logit;
-            best = Some(token);
+/// The sum of weights, in eight lanes that are added up in the end.
+fn sum(weights: &[f32]) -> f64 {
+    let (groups, rest) = weights.as_chunks::<8>();
+    let mut lanes = [0.0; 8];
+    for group in groups {
+        for (sum, weight) in lanes.iter_mut().zip(group) {
+            *sum += f64::from(*weight);
         }
     }
-    Some((best?, max))
+    let rest = rest.iter().map(|weight| f64::from(*weight));
+    lanes.into_iter().chain(rest).sum()
+}
+
+/// The largest logit and its lowest token; `None` if all are minus infinity. First the largest in several lanes, then where it is.
+fn argmax(logits: &[f32]) -> Option<(u32, f32)> {
+    let larger = |max: f32, logit: f32| if logit > max { logit } else { max };
+    let (groups, rest) = logits.as_chunks::<16>();
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    for group in groups {
+        for (max, &logit) in lanes.iter_mut().zip(group) {
+            *max = larger(*max, logit);
+        }
+    }
+    let max = lanes
+        .iter()
+        .chain(rest)
+        .fold(f32::NEG_INFINITY, |max, &logit| larger(max, logit));
+    if max == f32::NEG_INFINITY {
+        return None;
+    }
+    // In groups, for which no branch is taken at each logit.
+    let holds = |group: &[f32; 16]| {
+        group
+            .iter()
+            .fold(false, |holds, logit| holds | (*logit == max))
+    };
+    let start = 16 * groups.iter().position(holds).unwrap_or(groups.len());
+    let place = logits[start..].iter().position(|&logit| logit == max)?;
+    Some(((start + place) as u32, max))
 }
 
 /// The candidate in whose share of the summed weights `target` falls; the last with any weight if
@@ -341,6 +370,24 @@ mod tests {
     fn unit_interval_excludes_one() {
         assert_eq!(unit_interval(0), 0.0);
         assert!(unit_interval(u64::MAX) < 1.0);
+    }
+
+    #[test]
+    fn argmax_takes_the_first_of_the_largest() {
+        for n in 1..70 {
+            let mut logits: Vec<f32> = (0..n).map(|i| -((i * 7 % n) as f32)).collect();
+            let first = logits.iter().position(|&logit| logit == 0.0);
+            assert_eq!(argmax(&logits), first.map(|i| (i as u32, 0.0)), "of {n}");
+            logits[n - 1] = 2.0;
+            logits[n / 2] = 2.0;
+            assert_eq!(argmax(&logits), Some((n as u32 / 2, 2.0)), "of {n}");
+            logits.fill(f32::NEG_INFINITY);
+            assert_eq!(argmax(&logits), None);
+            logits[n - 1] = f32::MIN;
+            assert_eq!(argmax(&logits), Some((n as u32 - 1, f32::MIN)));
+        }
+        assert_eq!(argmax(&[]), None);
+        assert_eq!(argmax(&[-0.0, 0.0]), Some((0, 0.0)));
     }
 
     #[test]
