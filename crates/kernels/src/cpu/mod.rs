@@ -67,6 +67,8 @@ pub struct Scratch {
     activations: activations::QuantizedRows,
     /// What queries get from each chunk of their positions, where threads share these, for [`attention`].
     partials: Vec<f32>,
+    /// What the last step turned by, for [`rope_append`].
+    turns: rope::Turns,
     own: Own,
 }
 

@@ -1,5 +1,6 @@
 //! Rotary position embedding (Su et al., 2021) and the write of keys and values into the cache.
 
+use super::Scratch;
 use super::step::StepRows;
 
 /// Which elements of a head turn together.
@@ -38,6 +39,10 @@ pub struct RopeConfig {
 ///
 /// # Panics
 /// The lengths do not fit, or a row's slot lies outside the cache.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "three of them are written, three read, and the step: a struct would only rename them"
+)]
 pub fn rope_append(
     qkv: &[f32],
     inv_freq: &[f32],
@@ -45,6 +50,7 @@ pub fn rope_append(
     v_cache: &mut [f32],
     step: &StepRows<'_>,
     config: RopeConfig,
+    scratch: &mut Scratch,
     q: &mut [f32],
 ) {
     let RopeConfig {
@@ -83,34 +89,83 @@ pub fn rope_append(
     );
 
     let n_slots = k_cache.len() / kv_width;
+    let turns = scratch.turns.of(step, inv_freq, scale);
     let rows = qkv.chunks_exact(width).zip(q.chunks_exact_mut(q_width));
-    for ((qkv, q), row) in rows.zip(step.rows()) {
+    for (i, ((qkv, q), row)) in rows.zip(step.rows()).enumerate() {
         assert!(row.slot < n_slots, "slot {} of {n_slots}", row.slot);
+        let turns = &turns[i * inv_freq.len()..][..inv_freq.len()];
         let (queries, keys_values) = qkv.split_at(q_width);
         let (k, v) = keys_values.split_at(kv_width);
         q.copy_from_slice(queries);
+        for head in q.chunks_exact_mut(head_dim) {
+            turn(head, turns, pairs);
+        }
         let (block, offset) = (row.slot / block_tokens, row.slot % block_tokens);
         let places = (0..n_kv_heads)
             .map(|head| ((block * n_kv_heads + head) * block_tokens + offset) * head_dim);
         let heads = k.chunks_exact(head_dim).zip(v.chunks_exact(head_dim));
-        for (place, (k, v)) in places.clone().zip(heads) {
-            k_cache[place..][..head_dim].copy_from_slice(k);
+        for (place, (k, v)) in places.zip(heads) {
+            let key = &mut k_cache[place..][..head_dim];
+            key.copy_from_slice(k);
+            turn(key, turns, pairs);
             v_cache[place..][..head_dim].copy_from_slice(v);
         }
-        for (pair, frequency) in inv_freq.iter().enumerate() {
-            let (sin, cos) = (row.position as f32 * frequency).sin_cos();
-            let (sin, cos) = (sin * scale, cos * scale);
-            let (a, b) = match pairs {
-                RopePairs::Interleaved => (2 * pair, 2 * pair + 1),
-                RopePairs::Halves => (pair, pair + inv_freq.len()),
-            };
-            let turn = |head: &mut [f32]| {
-                (head[a], head[b]) = (head[a] * cos - head[b] * sin, head[b] * cos + head[a] * sin);
-            };
-            q.chunks_exact_mut(head_dim).for_each(turn);
-            for place in places.clone() {
-                turn(&mut k_cache[place..][..head_dim]);
+    }
+}
+
+/// Turns one head, each pair by its sine and cosine.
+#[inline(always)]
+fn turn(head: &mut [f32], turns: &[[f32; 2]], pairs: RopePairs) {
+    let turn = |a: &mut f32, b: &mut f32, [sin, cos]: [f32; 2]| {
+        (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+    };
+    match pairs {
+        RopePairs::Interleaved => {
+            let (pairs, _) = head.as_chunks_mut::<2>();
+            for ([a, b], by) in pairs.iter_mut().zip(turns) {
+                turn(a, b, *by);
             }
         }
+        RopePairs::Halves => {
+            let (first, second) = head.split_at_mut(turns.len());
+            for ((a, b), by) in first.iter_mut().zip(second).zip(turns) {
+                turn(a, b, *by);
+            }
+        }
+    }
+}
+
+/// Sines and cosines of a step. All its layers turn by the same ones.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    positions: Vec<usize>,
+    inv_freq: Vec<f32>,
+    scale: f32,
+    /// `[rows, inv_freq]`: sine and cosine, each times the scale.
+    values: Vec<[f32; 2]>,
+}
+
+impl Turns {
+    /// Those of a step, made anew if the last ones are another's.
+    fn of(&mut self, step: &StepRows<'_>, inv_freq: &[f32], scale: f32) -> &[[f32; 2]] {
+        let positions = || step.rows().map(|row| row.position);
+        let is_same = self.scale == scale
+            && self.inv_freq == inv_freq
+            && self.positions.iter().copied().eq(positions());
+        if !is_same {
+            self.scale = scale;
+            self.inv_freq.clear();
+            self.inv_freq.extend_from_slice(inv_freq);
+            self.positions.clear();
+            self.positions.extend(positions());
+            self.values.clear();
+            for position in &self.positions {
+                self.values.extend(inv_freq.iter().map(|frequency| {
+                    let (sin, cos) = (*position as f32 * frequency).sin_cos();
+                    [sin * scale, cos * scale]
+                }));
+            }
+        }
+        &self.values
     }
 }

@@ -153,15 +153,10 @@ impl RopeAppend {
             n_kv_heads: self.params.n_kv_heads,
             block_tokens: self.params.block_tokens,
         };
-        cpu::rope_append(
-            qkv,
-            self.inv_freq.storage(),
-            k_cache,
-            v_cache,
-            step,
-            config,
-            q,
-        );
+        let inv_freq = self.inv_freq.storage();
+        cpu::with_scratch(|scratch| {
+            cpu::rope_append(qkv, inv_freq, k_cache, v_cache, step, config, scratch, q);
+        });
     }
 }
 

@@ -56,6 +56,7 @@ fn rope_turns_pairs_and_fills_the_cache() {
     // Two rotary dimensions fewer than the head has; slots out of order, in two blocks.
     let block_tokens = 3;
     let step = [[0u32, 3, 5, 0], [0, 900, 1, 0]].concat();
+    let mut scratch = Scratch::default();
     for pairs in [RopePairs::Interleaved, RopePairs::Halves] {
         let (q, k, v) = (
             noise.units(2 * n_heads * head_dim),
@@ -85,6 +86,7 @@ fn rope_turns_pairs_and_fills_the_cache() {
             &mut v_cache,
             &StepRows::new(&step, 2),
             config,
+            &mut scratch,
             &mut turned,
         );
         let at_slot = |cache: &[f32], slot: usize| -> Vec<f32> {
@@ -350,6 +352,7 @@ fn rope_refuses_a_slot_past_the_cache() {
         &mut v_cache,
         &StepRows::new(&[0, 0, 2, 0], 1),
         config,
+        &mut Scratch::default(),
         &mut [0.0; 4],
     );
 }
