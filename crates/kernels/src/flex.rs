@@ -14,7 +14,7 @@ use crate::{
     AttentionParams, HeadNormParams, LanguageOps, LinearOperands, LinearParams, Profile, RopeParams,
 };
 use calls::{Embed, Linear, NormHeads, RopeAppend, attend, gate};
-use tape::{Launch, note, release, slot};
+use tape::{Op, note, release, slot};
 
 impl LanguageOps for Flex {
     fn embed_tokens(
@@ -26,11 +26,9 @@ impl LanguageOps for Flex {
         let call = Embed { words, layout };
         let rows = StepRows::new(step.storage(), n_rows);
         let y = result([n_rows, layout.n_cols], |y| call.run(&rows, y));
-        note(|recorder| {
-            recorder.is_step(&step).then(|| Launch::Embed {
-                call,
-                y: recorder.new_slot(&y),
-            })
+        note(|notes| {
+            let is_known = notes.is_step(&step);
+            is_known.then(|| (Op::Embed(call), notes.new_slot(&y)))
         });
         y
     }
@@ -54,19 +52,20 @@ impl LanguageOps for Flex {
         let mut y = into.unwrap_or_else(|| result([dims(&x)[0], params.width], |_| ()));
         let added = residual.as_ref().map(FlexTensor::storage);
         call.run(x.storage(), added, in_place(&mut y));
-        note(|recorder| {
-            Some(Launch::Linear {
-                x: recorder.slot(&x)?,
+        note(|notes| {
+            let op = Op::Linear {
+                call,
+                x: notes.slot(&x)?,
                 residual: match &residual {
-                    Some(residual) => Some(recorder.slot(residual)?),
+                    Some(residual) => Some(notes.slot(residual)?),
                     None => None,
                 },
-                y: match before {
-                    Some(before) => recorder.same_slot(before?, &y),
-                    None => recorder.new_slot(&y),
-                },
-                call,
-            })
+            };
+            let y = match before {
+                Some(before) => notes.same_slot(before?, &y),
+                None => notes.new_slot(&y),
+            };
+            Some((op, y))
         });
         y
     }
@@ -83,16 +82,10 @@ impl LanguageOps for Flex {
             params,
         };
         let mut y = whole(x);
-        let (n_rows, before) = (dims(&y)[0], slot(&y));
+        let ([_, width], before) = (dims(&y), slot(&y));
         // A copy if anything else refers to it.
-        call.run(n_rows, y.storage_mut());
-        note(|recorder| {
-            Some(Launch::NormHeads {
-                call,
-                x: before?,
-                y: recorder.new_slot(&y),
-            })
-        });
+        call.run(width, y.storage_mut());
+        note(|notes| Some((Op::NormHeads { call, x: before? }, notes.new_slot(&y))));
         y
     }
 
@@ -115,13 +108,13 @@ impl LanguageOps for Flex {
             let (k_cache, v_cache) = (in_place(&mut k_cache), in_place(&mut v_cache));
             call.run(qkv.storage(), k_cache, v_cache, &rows, q);
         });
-        note(|recorder| {
-            Some(Launch::RopeAppend {
+        note(|notes| {
+            let op = Op::RopeAppend {
                 call,
-                qkv: recorder.slot(&qkv)?,
-                cache: recorder.cache(&k_cache, &step)?,
-                q: recorder.new_slot(&q),
-            })
+                qkv: notes.slot(&qkv)?,
+                cache: notes.cache(&k_cache, &step)?,
+            };
+            Some((op, notes.new_slot(&q)))
         });
         (q, k_cache, v_cache)
     }
@@ -138,13 +131,13 @@ impl LanguageOps for Flex {
         let rows = StepRows::new(step.storage(), dims(&q)[0]);
         let (k, v) = (k_cache.storage(), v_cache.storage());
         let y = result(dims(&q), |y| attend(params, q.storage(), k, v, &rows, y));
-        note(|recorder| {
-            Some(Launch::Attention {
+        note(|notes| {
+            let op = Op::Attention {
                 params,
-                q: recorder.slot(&q)?,
-                cache: recorder.cache(&k_cache, &step)?,
-                y: recorder.new_slot(&y),
-            })
+                q: notes.slot(&q)?,
+                cache: notes.cache(&k_cache, &step)?,
+            };
+            Some((op, notes.new_slot(&y)))
         });
         y
     }
@@ -152,12 +145,10 @@ impl LanguageOps for Flex {
     fn silu_gated(x: FlexTensor) -> FlexTensor {
         let x = whole(x);
         let [n_rows, width] = dims(&x);
-        let y = result([n_rows, width / 2], |y| gate(n_rows, x.storage(), y));
-        note(|recorder| {
-            Some(Launch::Gate {
-                x: recorder.slot(&x)?,
-                y: recorder.new_slot(&y),
-            })
+        let y = result([n_rows, width / 2], |y| gate(width / 2, x.storage(), y));
+        note(|notes| {
+            let x = notes.slot(&x)?;
+            Some((Op::Gate { x }, notes.new_slot(&y)))
         });
         y
     }

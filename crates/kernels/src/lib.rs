@@ -45,5 +45,5 @@ pub use ops::{
 };
 pub use profile::{Profile, ProfilePart};
 pub use readback::{BegunRead, begin_read, read};
-pub use recording::Recording;
-pub use step::{Step, StepBuffer, StepRow, n_chunks};
+pub use recording::{Recorded, Recording};
+pub use step::{ReservedStep, Step, StepRow, n_chunks};

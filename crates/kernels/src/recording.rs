@@ -9,9 +9,10 @@ use burn::backend::ExecutionError;
 use burn::tensor::{Device, Tensor};
 
 use crate::device::{Graph, Recorder, Tape};
-use crate::{KvCache, Step, StepBuffer, StepRow};
+use crate::step::StepBuffer;
+use crate::{KvCache, ReservedStep, Step, StepRow};
 
-/// The operations of one step, ready to run again over the same buffers.
+/// The operations of one step, ready to run again.
 #[derive(Debug)]
 pub struct Recording {
     launches: Launches,
@@ -20,58 +21,63 @@ pub struct Recording {
 
 #[derive(Debug)]
 enum Launches {
-    /// On a GPU.
+    /// On a GPU: over the same buffers.
     Graph {
         graph: Graph,
         /// Where each replay leaves its result. Held so that nothing else is given its memory.
         result: Box<Tensor<2>>,
     },
-    /// On the CPU.
+    /// On the CPU: over buffers of its own, and caches that it is given.
     Tape(Tape),
 }
 
+/// What became of a step that was to be recorded.
+#[derive(Debug)]
+pub enum Recorded {
+    /// On a GPU it is ready to be replayed.
+    Ready(Recording),
+    /// On the CPU it has run, with this result. It was not recorded if it used other operations than this crate's.
+    Run(Box<Tensor<2>>, Option<Recording>),
+}
+
 impl Recording {
-    /// Runs a step that was reserved and records it. The CPU gives its result; on a GPU a replay is to follow.
+    /// Runs a step that was reserved and records it.
     ///
-    /// `run` must launch the same each time, read nothing back and write nothing from the host. It is called twice on a GPU. On the CPU all its operations
-    /// are of this crate; for others nothing is recorded.
+    /// `run` must launch the same each time, read nothing back and write nothing from the host. It is called twice on a GPU, once on the CPU. There,
+    /// whatever is given in the place of weights is taken to stay as it is.
     ///
     /// # Errors
     /// The device is lost, or failed at a launch. Nothing is recorded then.
-    pub fn new(
+    pub fn record(
         device: &Device,
-        (step, words): (Step, StepBuffer),
+        ReservedStep { step, buffer }: ReservedStep,
         caches: &mut [KvCache],
         mut run: impl FnMut(&Step, &mut [KvCache]) -> Tensor<2>,
-    ) -> Result<(Option<Self>, Option<Tensor<2>>), ExecutionError> {
+    ) -> Result<Recorded, ExecutionError> {
         let Some(recorder) = Recorder::on_gpu(device) else {
             let (result, tape) = Tape::record(&step, caches, run);
             let recording = tape.map(|tape| Self {
                 launches: Launches::Tape(tape),
-                words,
+                words: buffer,
             });
-            return Ok((recording, Some(result)));
+            return Ok(Recorded::Run(Box::new(result), recording));
         };
         recorder.prepare()?;
         // Takes the memory that the recorded run will take again, since none may be allocated while recording.
         drop(run(&step, caches));
         recorder.start()?;
-        let result = run(&step, caches);
+        let result = Box::new(run(&step, caches));
         let graph = recorder.stop()?;
-        let recording = Self {
-            launches: Launches::Graph {
-                graph,
-                result: Box::new(result),
-            },
-            words,
-        };
-        Ok((Some(recording), None))
+        Ok(Recorded::Ready(Self {
+            launches: Launches::Graph { graph, result },
+            words: buffer,
+        }))
     }
 
     /// Puts the rows and tables of the next replay in place.
     ///
     /// # Panics
-    /// There are more or fewer rows than were reserved, more chunks of a context, or more words of tables.
+    /// There are more or fewer rows than were reserved, more chunks of a context, or more words of tables on a GPU.
     pub fn write(&mut self, rows: &[StepRow], tables: &[u32]) {
         self.words.write(rows, tables);
     }
@@ -86,8 +92,13 @@ impl Recording {
 
     /// Runs the recorded operations once more. On a GPU the result is overwritten by the next replay, so it is to be read before.
     ///
+    /// `caches` are as many, and for the same layers, as the step was recorded over.
+    ///
     /// # Errors
     /// The device is lost.
+    ///
+    /// # Panics
+    /// On the CPU, where kernels find that the numbers of the step do not fit. The recording is of no use after that.
     ///
     /// # Safety
     /// On a GPU, every buffer that the step read or wrote, but those of its own making, is still alive and at its place.

@@ -62,27 +62,26 @@ impl Step {
         }
     }
 
-    /// A step like this one, to be recorded and then filled again and again by way of its [`Recording`](crate::Recording): with as many rows, no more
-    /// [`n_chunks`], and up to `n_table_words` words of tables on a GPU.
+    /// A step of these rows and tables that is to be recorded, and then filled again and again by way of its
+    /// [`Recording`](crate::Recording): with as many rows, no more [`n_chunks`], and on a GPU up to `n_table_words` words of tables.
     ///
     /// # Errors
     /// [`KernelError::BufferTooLarge`].
     ///
     /// # Panics
-    /// `rows` is empty.
+    /// `rows` is empty, or `tables` has more words on a GPU.
     pub fn reserve(
         rows: &[StepRow],
         tables: &[u32],
         n_table_words: usize,
         device: &Device,
-    ) -> Result<(Self, StepBuffer), KernelError> {
+    ) -> Result<ReservedStep, KernelError> {
         let (n_rows, n_chunks) = (rows.len(), n_chunks(rows));
         let n_words = ROW_WORDS * n_rows + n_table_words;
         check_buffer(n_words as u64 * 4, device)?;
         let words = step_words(rows, tables);
-        let on_gpu =
-            WordBuffer::on_gpu(&[n_words], device).and_then(|buffers| buffers.into_iter().next());
-        let (data, words) = match on_gpu {
+        let buffers = WordBuffer::on_gpu(&[n_words], device);
+        let (data, words) = match buffers.and_then(|buffers| buffers.into_iter().next()) {
             Some(buffer) => {
                 buffer.write(0, &words);
                 (buffer.tensor(), Words::OnGpu(buffer))
@@ -92,17 +91,18 @@ impl Step {
                 (data, Words::OnHost(words))
             }
         };
-        let step = Self {
-            data,
-            n_rows,
-            n_chunks,
-        };
-        let buffer = StepBuffer {
-            words,
-            n_rows,
-            n_chunks,
-        };
-        Ok((step, buffer))
+        Ok(ReservedStep {
+            step: Self {
+                data,
+                n_rows,
+                n_chunks,
+            },
+            buffer: StepBuffer {
+                words,
+                n_rows,
+                n_chunks,
+            },
+        })
     }
 
     /// Has a GPU put the tokens of `drawn`, what [`DrawBuffer::draw`](crate::DrawBuffer::draw) gives for as many rows, in the place of the rows' own. A row of which
@@ -142,9 +142,17 @@ fn take_tokens(drawn: Tensor<2>, step: Tensor<1, Int>) {
 #[cfg(not(feature = "webgpu"))]
 fn take_tokens(_: Tensor<2>, _: Tensor<1, Int>) {}
 
-/// The words of a step that was reserved.
+/// A step that is filled again and again.
 #[derive(Debug)]
-pub struct StepBuffer {
+pub struct ReservedStep {
+    /// On the CPU it has the words that it was reserved with.
+    pub(crate) step: Step,
+    pub(crate) buffer: StepBuffer,
+}
+
+/// The words of a reserved step.
+#[derive(Debug)]
+pub(crate) struct StepBuffer {
     words: Words,
     n_rows: usize,
     n_chunks: usize,
@@ -163,8 +171,12 @@ impl StepBuffer {
     /// # Panics
     /// There are more or fewer rows than were reserved, more chunks of a context, or more words of tables on a GPU.
     pub(crate) fn write(&mut self, rows: &[StepRow], tables: &[u32]) {
-        let words = self.new_words(rows, tables);
-        self.words.write(0, &words);
+        let new = self.new_words(rows, tables);
+        match &mut self.words {
+            Words::OnGpu(buffer) => buffer.write(0, &new),
+            // As long as they are: kernels hold tables against the end.
+            Words::OnHost(words) => *words = new,
+        }
     }
 
     /// The same but for the tokens, which stay as [`Step::take_tokens`] has put them.
@@ -172,12 +184,23 @@ impl StepBuffer {
     /// # Panics
     /// As [`write`](Self::write).
     pub(crate) fn write_around_tokens(&mut self, rows: &[StepRow], tables: &[u32]) {
-        let words = self.new_words(rows, tables);
-        let (of_rows, tables) = words.split_at(ROW_WORDS * rows.len());
-        for (i, words) in of_rows.chunks_exact(ROW_WORDS).enumerate() {
-            self.words.write(ROW_WORDS * i + 1, &words[1..]);
+        let mut new = self.new_words(rows, tables);
+        let n_row_words = ROW_WORDS * rows.len();
+        match &mut self.words {
+            Words::OnGpu(buffer) => {
+                let (of_rows, tables) = new.split_at(n_row_words);
+                for (i, words) in of_rows.chunks_exact(ROW_WORDS).enumerate() {
+                    buffer.write(ROW_WORDS * i + 1, &words[1..]);
+                }
+                buffer.write(n_row_words, tables);
+            }
+            Words::OnHost(words) => {
+                for i in (0..n_row_words).step_by(ROW_WORDS) {
+                    new[i] = words[i];
+                }
+                *words = new;
+            }
         }
-        self.words.write(of_rows.len(), tables);
     }
 
     /// The words that lie in host memory: none on a GPU.
@@ -192,20 +215,6 @@ impl StepBuffer {
         assert_eq!(rows.len(), self.n_rows, "rows of a reserved step");
         assert!(n_chunks(rows) <= self.n_chunks, "chunks of a reserved step");
         step_words(rows, tables)
-    }
-}
-
-impl Words {
-    /// Writes `new` from word `first` on.
-    fn write(&mut self, first: usize, new: &[u32]) {
-        match self {
-            Self::OnGpu(buffer) => buffer.write(first, new),
-            Self::OnHost(words) => {
-                let end = first + new.len();
-                words.resize(words.len().max(end), 0);
-                words[first..end].copy_from_slice(new);
-            }
-        }
     }
 }
 

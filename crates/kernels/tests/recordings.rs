@@ -1,11 +1,13 @@
 //! Steps that the CPU recorded give, bit for bit, what they give when they are run.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use burn::tensor::{Device, Tensor};
 use cinderlm_kernels::cpu::selftest::Noise;
 use cinderlm_kernels::{
-    Fused, HeadNormParams, KvCache, KvLayout, Norm, PackedMatrix, Profile, Recording, RopeLayout,
-    Step, StepRow, attention, embed, fused_linear, linear_side_by_side, norm_heads, rope_append,
-    swiglu, weight_vector,
+    Fused, HeadNormParams, KvCache, KvLayout, Norm, PackedMatrix, Profile, Recorded, Recording,
+    RopeLayout, Step, StepRow, attention, embed, fused_linear, linear_side_by_side, norm_heads,
+    rope_append, swiglu, weight_vector,
 };
 use cinderlm_weights::BlockType;
 
@@ -20,8 +22,7 @@ const KV: KvLayout = KvLayout {
 const VOCABULARY: usize = 50;
 const N_LAYERS: usize = 3;
 
-/// Two sequences of three blocks each.
-const TABLES: [u32; 6] = [4, 1, 0, 2, 5, 3];
+const N_BLOCKS: usize = 61;
 
 /// All operations that a model may have, in layers of which each has other weights.
 struct Network {
@@ -116,18 +117,26 @@ impl Network {
 
 fn caches(device: &Device) -> Vec<KvCache> {
     (0..N_LAYERS)
-        .map(|_| KvCache::new(KV, TABLES.len(), device).expect("small"))
+        .map(|_| KvCache::new(KV, N_BLOCKS, device).expect("small"))
         .collect()
 }
 
-/// One token of each of two sequences, of which the second is behind.
-fn rows(position: u32) -> [StepRow; 2] {
-    [(position, 0), (position.saturating_sub(2), 3)].map(|(position, table)| StepRow {
-        token: (position * 7 + table) % VOCABULARY as u32,
-        position,
-        slot: TABLES[(table + position / 4) as usize] * 4 + position % 4,
-        table: Step::table_offset(2, table as usize),
-    })
+/// A token of each of `n_rows` sequences at these positions or a few before, and their tables, which are as long as they need to be.
+fn step_at(n_rows: usize, position: u32) -> (Vec<StepRow>, Vec<u32>) {
+    let mut tables = Vec::new();
+    let rows = (0..n_rows as u32).map(|i| {
+        let position = position.saturating_sub(2 * i);
+        let table = Step::table_offset(n_rows, tables.len());
+        let blocks = (0..=position / 4).map(|block| (block * 7 + 3 * i) % N_BLOCKS as u32);
+        tables.extend(blocks);
+        StepRow {
+            token: (position * 7 + i) % VOCABULARY as u32,
+            position,
+            slot: tables[tables.len() - 1] * 4 + position % 4,
+            table,
+        }
+    });
+    (rows.collect(), tables)
 }
 
 fn bits(tensor: Tensor<2>) -> Vec<u32> {
@@ -136,30 +145,50 @@ fn bits(tensor: Tensor<2>) -> Vec<u32> {
     values.into_iter().map(f32::to_bits).collect()
 }
 
+fn record(
+    (rows, tables): (Vec<StepRow>, Vec<u32>),
+    caches: &mut [KvCache],
+    device: &Device,
+    run: impl FnMut(&Step, &mut [KvCache]) -> Tensor<2>,
+) -> (Tensor<2>, Option<Recording>) {
+    let step = Step::reserve(&rows, &tables, 0, device).expect("small");
+    match Recording::record(device, step, caches, run).expect("the CPU does not fail") {
+        Recorded::Run(result, recording) => (*result, recording),
+        Recorded::Ready(_) => panic!("the CPU runs what it records"),
+    }
+}
+
 #[test]
 fn replays_equal_runs() {
     let device = Device::flex();
     let network = Network::new(&device);
-    let mut run_over = caches(&device);
-    let mut expected = |position| {
-        let step = Step::new(&rows(position), &TABLES, &device);
-        bits(network.run(&step, &mut run_over))
-    };
-    let mut caches = caches(&device);
-    let words = Step::reserve(&rows(0), &TABLES, 0, &device).expect("small");
-    let recorded = Recording::new(&device, words, &mut caches, |step, caches| {
-        network.run(step, caches)
-    });
-    let (recording, result) = recorded.expect("the CPU does not fail");
-    assert_eq!(bits(result.expect("a result")), expected(0), "recording");
-    let mut recording = recording.expect("all of it can be recorded");
-    // The last twice: a replay leaves nothing behind.
-    for position in [1, 2, 3, 4, 5, 9, 9] {
-        recording.write(&rows(position), &TABLES);
-        // SAFETY: nothing is asked for on the CPU.
-        let result = unsafe { recording.replay(&mut caches) };
-        let result = result.expect("the CPU does not fail");
-        assert_eq!(bits(result), expected(position), "position {position}");
+    for n_rows in [1, 2, 16] {
+        let mut run_over = caches(&device);
+        let mut expected = |position| {
+            let (rows, tables) = step_at(n_rows, position);
+            bits(network.run(&Step::new(&rows, &tables, &device), &mut run_over))
+        };
+        let mut caches = caches(&device);
+        let (result, recording) =
+            record(step_at(n_rows, 0), &mut caches, &device, |step, caches| {
+                network.run(step, caches)
+            });
+        assert_eq!(bits(result), expected(0), "recording {n_rows} rows");
+        let mut recording = recording.expect("all of it can be recorded");
+        // Forward through blocks, back to shorter tables, and one step twice: a replay leaves nothing behind.
+        for position in [1, 2, 3, 4, 5, 21, 9, 9, 40] {
+            if position == 5 {
+                for cache in &mut caches {
+                    cache.grow(2 * N_BLOCKS).expect("small");
+                }
+            }
+            let (rows, tables) = step_at(n_rows, position);
+            recording.write(&rows, &tables);
+            // SAFETY: nothing is asked for on the CPU.
+            let result = unsafe { recording.replay(&mut caches) };
+            let result = result.expect("the CPU does not fail");
+            assert_eq!(bits(result), expected(position), "{n_rows} at {position}");
+        }
     }
 }
 
@@ -167,17 +196,39 @@ fn replays_equal_runs() {
 fn what_other_operations_made_is_not_recorded() {
     let device = Device::flex();
     let network = Network::new(&device);
-    for is_used in [false, true] {
-        let words = Step::reserve(&rows(0), &TABLES, 0, &device).expect("small");
-        let recorded = Recording::new(&device, words, &mut caches(&device), |step, caches| {
-            let x = network.run(step, caches) * 2.0;
-            match is_used {
-                true => swiglu(x),
-                false => x,
-            }
-        });
-        let (recording, result) = recorded.expect("the CPU does not fail");
-        assert!(recording.is_none());
-        assert_eq!(result.expect("a result").dims()[0], 2);
+    let half = VOCABULARY / 2;
+    let spoil: [(&str, &dyn Fn(Tensor<2>) -> Tensor<2>); 8] = [
+        ("a product", &|x| x * 2.0),
+        ("its gate", &|x| swiglu(x * 2.0)),
+        ("columns", &|x| x.slice([0..2, 0..half])),
+        ("a row", &|x| x.slice([0..1, 0..2 * half])),
+        ("their gate", &|x| swiglu(x.slice([0..2, 0..half - 1]))),
+        ("a view", &|x| x.reshape([4, half])),
+        ("the view's gate", &|x| swiglu(x.reshape([1, 4 * half]))),
+        ("the other way round", &|x| x.transpose()),
+    ];
+    for (what, spoil) in spoil {
+        let run = |step: &Step, caches: &mut [KvCache]| spoil(network.run(step, caches));
+        let (_, recording) = record(step_at(2, 0), &mut caches(&device), &device, run);
+        assert!(recording.is_none(), "{what}");
     }
+}
+
+#[test]
+fn a_replay_that_fails_leaves_the_caches_in_place() {
+    let device = Device::flex();
+    let network = Network::new(&device);
+    let mut caches = caches(&device);
+    let record = |caches: &mut [KvCache]| {
+        let run = |step: &Step, caches: &mut [KvCache]| network.run(step, caches);
+        let (result, recording) = record(step_at(1, 9), caches, &device, run);
+        (bits(result), recording.expect("all of it can be recorded"))
+    };
+    let (expected, mut recording) = record(&mut caches);
+    let (rows, tables) = step_at(1, 9);
+    recording.write(&rows, &tables[..2]);
+    // SAFETY: nothing is asked for on the CPU.
+    let replay = AssertUnwindSafe(|| unsafe { recording.replay(&mut caches) });
+    assert!(catch_unwind(replay).is_err(), "the table ends too early");
+    assert_eq!(record(&mut caches).0, expected);
 }

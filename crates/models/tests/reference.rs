@@ -44,6 +44,15 @@ fn check(name: &str, on: On, tolerance: f32) {
         difference <= tolerance,
         "{name} on {on:?} is off by {difference}"
     );
+    // One by one, as steps that are recorded and then replayed.
+    let (start, last) = reference.ids.split_at(reference.ids.len() - 6);
+    let sequence = model.open();
+    feed(&mut model, sequence, start, LogitsFor::None);
+    let expected = all.chunks(reference.vocab_size).skip(start.len());
+    for (token, expected) in last.iter().zip(expected) {
+        let logits = feed(&mut model, sequence, &[*token], LogitsFor::Last);
+        assert!(logits == expected, "{name} on {on:?}, a token alone");
+    }
 }
 
 #[test]

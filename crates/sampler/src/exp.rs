@@ -3,16 +3,18 @@
 /// Below this, `e^x` is taken for zero: far less than the `2^-53` that random numbers tell apart.
 const LOWEST: f32 = -87.3;
 
-/// `e^x` for `x` up to 0, with a relative error below 2e-7; 0 where that is below 1.2e-38. The same on every machine, and made of what compilers put into
-/// vector lanes, which the standard library's is not.
+/// `e^x` for `x` up to 0, with a relative error below 2e-7; 0 below -87.3, where that is 1.2e-38. The same on every machine, and made of what compilers
+/// put into vector lanes, which the standard library's is not.
 ///
-/// `x = n ln 2 + r` with `|r| <= ln 2 / 2`, ln 2 being subtracted in two parts (Cody and Waite), and `e^r` by its Taylor polynomial of degree 7.
+/// `x = n ln 2 + r` with `|r| <= ln 2 / 2`, ln 2 being subtracted in two parts (Cody and Waite), and `e^r` by its Taylor polynomial of degree 7: as attention
+/// has it on the CPU, of which this crate knows nothing.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
-    // Adding this and taking it off again rounds to an integer: above 2^23 floats are.
-    const ROUNDER: f32 = 1.5 * 8_388_608.0;
+    // Between 2^23 and 2^24 the singles are the whole numbers: adding this rounds.
+    const ROUNDER: f32 = 12_582_912.0;
     let clamped = if x < LOWEST { LOWEST } else { x };
-    let n = (clamped * std::f32::consts::LOG2_E + ROUNDER) - ROUNDER;
+    let rounded = clamped * std::f32::consts::LOG2_E + ROUNDER;
+    let n = rounded - ROUNDER;
     // ln 2 = 355/512 - 2.12e-4; the first part has few enough bits that its product with n is exact.
     let r = clamped - n * (355.0 / 512.0) + n * 2.121_944_4e-4;
     let mut power = 1.0 / 5040.0;
@@ -27,7 +29,8 @@ pub(crate) fn exp(x: f32) -> f32 {
     ] {
         power = power * r + coefficient;
     }
-    let two_to_n = f32::from_bits(((n as i32 + 127) as u32) << 23);
+    let exponent = rounded.to_bits().wrapping_sub(ROUNDER.to_bits());
+    let two_to_n = f32::from_bits(exponent.wrapping_add(127) << 23);
     if x < LOWEST { 0.0 } else { power * two_to_n }
 }
 

@@ -116,20 +116,20 @@ pub fn rope_append(
 /// Turns one head, each pair by its sine and cosine.
 #[inline(always)]
 fn turn(head: &mut [f32], turns: &[[f32; 2]], pairs: RopePairs) {
-    let turn = |a: &mut f32, b: &mut f32, [sin, cos]: [f32; 2]| {
+    let rotate = |a: &mut f32, b: &mut f32, [sin, cos]: [f32; 2]| {
         (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
     };
     match pairs {
         RopePairs::Interleaved => {
-            let (pairs, _) = head.as_chunks_mut::<2>();
-            for ([a, b], by) in pairs.iter_mut().zip(turns) {
-                turn(a, b, *by);
+            let (neighbours, _) = head.as_chunks_mut::<2>();
+            for ([a, b], by) in neighbours.iter_mut().zip(turns) {
+                rotate(a, b, *by);
             }
         }
         RopePairs::Halves => {
             let (first, second) = head.split_at_mut(turns.len());
             for ((a, b), by) in first.iter_mut().zip(second).zip(turns) {
-                turn(a, b, *by);
+                rotate(a, b, *by);
             }
         }
     }

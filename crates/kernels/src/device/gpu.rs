@@ -121,8 +121,12 @@ impl WordBuffer {
     }
 
     /// Writes `words` from word `first` on. Kernels that are launched later see them.
+    ///
+    /// # Panics
+    /// They do not fit.
     pub(crate) fn write(&self, first: usize, words: &[u32]) {
-        let after = self.n_words - first - words.len();
+        let after = self.n_words.checked_sub(first + words.len());
+        let after = after.expect("room for the words");
         let part = (self.handle.clone())
             .offset_start(first as u64 * 4)
             .offset_end(after as u64 * 4);

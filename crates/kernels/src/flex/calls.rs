@@ -104,8 +104,8 @@ pub(super) struct NormHeads {
 }
 
 impl NormHeads {
-    /// Of `n_rows` rows, in place.
-    pub(super) fn run(&self, n_rows: usize, x: &mut [f32]) {
+    /// Of rows of `width` values, in place.
+    pub(super) fn run(&self, width: usize, x: &mut [f32]) {
         let HeadNormParams {
             n_heads,
             n_kv_heads,
@@ -115,7 +115,7 @@ impl NormHeads {
         let head_dim = weight.len();
         ROOM.with_borrow_mut(|Room { normed, .. }| {
             normed.resize(head_dim, 0.0);
-            for row in x.chunks_exact_mut(x.len() / n_rows) {
+            for row in x.chunks_exact_mut(width) {
                 let heads = row.chunks_exact_mut(head_dim).take(n_heads + n_kv_heads);
                 for (i, x) in heads.enumerate() {
                     let weight = if i < n_heads { weight } else { kv_weight };
@@ -179,9 +179,8 @@ pub(super) fn attend(
     cpu::with_scratch(|scratch| cpu::attention(q, k_cache, v_cache, step, config, scratch, y));
 }
 
-/// See [`crate::swiglu`]; of `n_rows` rows.
-pub(super) fn gate(n_rows: usize, x: &[f32], y: &mut [f32]) {
-    let width = y.len() / n_rows;
+/// See [`crate::swiglu`]; to rows of `width` values.
+pub(super) fn gate(width: usize, x: &[f32], y: &mut [f32]) {
     for (x, y) in x.chunks_exact(2 * width).zip(y.chunks_exact_mut(width)) {
         let (gate, up) = x.split_at(width);
         cpu::swiglu(gate, up, y);

@@ -14,14 +14,14 @@ use burn::tensor::{Bytes, Tensor};
 use burn_flex::{Flex, FlexTensor};
 
 use super::calls::{Embed, Linear, NormHeads, RopeAppend, attend, gate};
-use super::{from_values, in_place};
+use super::{dims, from_values, in_place};
 use crate::cache::Buffers;
 use crate::cpu::StepRows;
 use crate::{AttentionParams, KvCache, Step};
 
 thread_local! {
     /// Of the step that this thread records.
-    static RECORDER: RefCell<Option<Recorder>> = const { RefCell::new(None) };
+    static NOTES: RefCell<Option<Notes>> = const { RefCell::new(None) };
 }
 
 /// The operations of one step, in order, ready to run again.
@@ -44,68 +44,57 @@ pub(super) struct Slot {
     len: usize,
 }
 
-/// An operation with what it reads and writes.
+/// An operation, and where its result goes.
 #[derive(Debug)]
-pub(super) enum Launch {
-    Embed {
-        call: Embed,
-        y: Slot,
-    },
+struct Launch {
+    op: Op,
+    y: Slot,
+}
+
+/// An operation with what it reads.
+#[derive(Debug)]
+pub(super) enum Op {
+    Embed(Embed),
     Linear {
         call: Linear,
         x: Slot,
         residual: Option<Slot>,
-        y: Slot,
     },
     NormHeads {
         call: NormHeads,
         x: Slot,
-        y: Slot,
     },
     RopeAppend {
         call: RopeAppend,
         qkv: Slot,
         cache: usize,
-        q: Slot,
     },
     Attention {
         params: AttentionParams,
         q: Slot,
         cache: usize,
-        y: Slot,
     },
     Gate {
         x: Slot,
-        y: Slot,
     },
 }
 
 impl Launch {
     /// What it reads and then what it writes.
     fn slots_mut(&mut self) -> impl Iterator<Item = &mut Slot> {
-        let slots = match self {
-            Self::Embed { y, .. } => [None, None, Some(y)],
-            Self::Linear { x, residual, y, .. } => [Some(x), residual.as_mut(), Some(y)],
-            Self::NormHeads { x, y, .. } => [Some(x), None, Some(y)],
-            Self::RopeAppend { qkv, q, .. } => [Some(qkv), None, Some(q)],
-            Self::Attention { q, y, .. } => [Some(q), None, Some(y)],
-            Self::Gate { x, y } => [Some(x), None, Some(y)],
+        let read = match &mut self.op {
+            Op::Embed(_) => [None, None],
+            Op::Linear { x, residual, .. } => [Some(x), residual.as_mut()],
+            Op::NormHeads { x, .. } | Op::Gate { x } => [Some(x), None],
+            Op::RopeAppend { qkv, .. } => [Some(qkv), None],
+            Op::Attention { q, .. } => [Some(q), None],
         };
-        slots.into_iter().flatten()
+        read.into_iter().flatten().chain([&mut self.y])
     }
+}
 
-    fn output(&self) -> Slot {
-        match self {
-            Self::Embed { y, .. }
-            | Self::Linear { y, .. }
-            | Self::NormHeads { y, .. }
-            | Self::RopeAppend { q: y, .. }
-            | Self::Attention { y, .. }
-            | Self::Gate { y, .. } => *y,
-        }
-    }
-
-    /// `values` gives what was left in a slot, which is not the one that is written, `y`.
+impl Op {
+    /// `values` gives what was left in a slot, which is not the one of `y`.
     fn run<'a>(
         &self,
         values: impl Fn(Slot) -> &'a [f32],
@@ -113,28 +102,23 @@ impl Launch {
         caches: &mut [(FlexTensor, FlexTensor)],
         y: &mut [f32],
     ) {
+        let width = y.len() / step.n_rows();
         match self {
-            Self::Embed { call, .. } => call.run(step, y),
-            Self::Linear {
-                call, x, residual, ..
-            } => call.run(values(*x), residual.map(values), y),
-            Self::NormHeads { call, x, .. } => {
+            Self::Embed(call) => call.run(step, y),
+            Self::Linear { call, x, residual } => call.run(values(*x), residual.map(values), y),
+            Self::NormHeads { call, x } => {
                 y.copy_from_slice(values(*x));
-                call.run(step.n_rows(), y);
+                call.run(width, y);
             }
-            Self::RopeAppend {
-                call, qkv, cache, ..
-            } => {
+            Self::RopeAppend { call, qkv, cache } => {
                 let (k, v) = &mut caches[*cache];
                 call.run(values(*qkv), in_place(k), in_place(v), step, y);
             }
-            Self::Attention {
-                params, q, cache, ..
-            } => {
+            Self::Attention { params, q, cache } => {
                 let (k, v) = &caches[*cache];
                 attend(*params, values(*q), k.storage(), v.storage(), step, y);
             }
-            Self::Gate { x, .. } => gate(step.n_rows(), values(*x), y),
+            Self::Gate { x } => gate(width, values(*x), y),
         }
     }
 }
@@ -148,18 +132,18 @@ impl Tape {
         run: impl FnOnce(&Step, &mut [KvCache]) -> Tensor<2>,
     ) -> (Tensor<2>, Option<Self>) {
         let words = step.data.clone().try_into_primitive::<Flex>();
-        let recorder = Recorder {
+        let session = Session::begin(Notes {
             step: words.ok().map(|words| BufferId::of(&words)),
             caches: caches.iter().map(id_of_cache).collect(),
-            ..Recorder::default()
-        };
-        let session = Session::begin(recorder);
+            ..Notes::default()
+        });
         let result = run(step, caches);
-        let recorder = session.end();
+        let notes = session.end();
         let last = result.clone().try_into_primitive::<Flex>();
-        let last = last.ok().and_then(|last| recorder.slot(&last));
-        let tape = last.filter(|_| !recorder.is_spoiled).map(|last| {
-            let mut launches = recorder.launches;
+        let last = last.ok().and_then(|last| notes.slot(&last));
+        let last = last.filter(|_| !notes.are_spoiled && result.dims()[0] == step.n_rows());
+        let tape = last.map(|last| {
+            let mut launches = notes.launches;
             let (buffers, result) = share_buffers(&mut launches, last);
             Self {
                 launches,
@@ -175,21 +159,15 @@ impl Tape {
     /// Runs the step again, as `words` say, over the caches that it was recorded over.
     pub(crate) fn replay(&mut self, words: &[u32], caches: &mut [KvCache]) -> Tensor<2> {
         let step = StepRows::new(words, self.n_rows);
-        self.lent.extend(caches.iter_mut().map(lend));
+        let loan = Loan::take(caches, &mut self.lent);
         self.buffers[self.result.buffer] = vec![0.0; self.result.len];
-        for launch in &self.launches {
-            let Slot { buffer, len } = launch.output();
-            let mut y = mem::take(&mut self.buffers[buffer]);
+        for Launch { op, y: slot } in &self.launches {
+            let mut y = mem::take(&mut self.buffers[slot.buffer]);
             let values = |slot: Slot| &self.buffers[slot.buffer][..slot.len];
-            launch.run(values, &step, &mut self.lent, &mut y[..len]);
-            self.buffers[buffer] = y;
+            op.run(values, &step, loan.lent, &mut y[..slot.len]);
+            self.buffers[slot.buffer] = y;
         }
-        for (cache, (k, v)) in caches.iter_mut().zip(self.lent.drain(..)) {
-            cache.put_buffers(Buffers {
-                k: Tensor::from_primitive::<Flex>(k),
-                v: Tensor::from_primitive::<Flex>(v),
-            });
-        }
+        drop(loan);
         let values = mem::take(&mut self.buffers[self.result.buffer]);
         let width = values.len() / self.n_rows;
         Tensor::from_primitive::<Flex>(from_values(values, [self.n_rows, width]))
@@ -225,6 +203,7 @@ fn share_buffers(launches: &mut [Launch], result: Slot) -> (Vec<Vec<f32>>, Slot)
         }
         free.extend(unneeded);
     }
+    buffers[0] = Vec::new();
     let result = Slot {
         buffer: 0,
         ..result
@@ -234,24 +213,35 @@ fn share_buffers(launches: &mut [Launch], result: Slot) -> (Vec<Vec<f32>>, Slot)
 
 /// What has been recorded of a step so far.
 #[derive(Debug, Default)]
-pub(super) struct Recorder {
+pub(super) struct Notes {
     /// The words of the step.
     step: Option<BufferId>,
     /// The keys of each cache.
     caches: Vec<Option<BufferId>>,
-    /// The results. While a buffer is referred to here, if weakly, whoever writes it in place gets another one, and no later one has its id.
-    slots: BTreeMap<BufferId, (Slot, Weak<Bytes>)>,
+    slots: BTreeMap<BufferId, Noted>,
     n_slots: usize,
     launches: Vec<Launch>,
     /// Something was read that is none of these.
-    is_spoiled: bool,
+    are_spoiled: bool,
 }
 
-impl Recorder {
-    /// The result that a tensor is.
+/// A result of the step.
+#[derive(Debug)]
+struct Noted {
+    slot: Slot,
+    dims: [usize; 2],
+    /// Referred to, if weakly, so that burn does not write into it in place, and no later buffer has its id.
+    _buffer: Weak<Bytes>,
+}
+
+impl Notes {
+    /// The result that a tensor is: the whole of it, in its own shape.
     pub(super) fn slot(&self, tensor: &FlexTensor) -> Option<Slot> {
-        let (slot, _) = self.slots.get(&BufferId::of(tensor))?;
-        Some(*slot)
+        let noted = self.slots.get(&BufferId::of(tensor))?;
+        let is_same = tensor.is_contiguous()
+            && tensor.layout().start_offset() == 0
+            && dims(tensor) == noted.dims;
+        is_same.then_some(noted.slot)
     }
 
     /// Takes a tensor for a new result.
@@ -266,8 +256,12 @@ impl Recorder {
 
     /// Takes a tensor for a result that was there before, in part.
     pub(super) fn same_slot(&mut self, slot: Slot, tensor: &FlexTensor) -> Slot {
-        let buffer = Arc::downgrade(&tensor.data_arc());
-        self.slots.insert(BufferId::of(tensor), (slot, buffer));
+        let noted = Noted {
+            slot,
+            dims: dims(tensor),
+            _buffer: Arc::downgrade(&tensor.data_arc()),
+        };
+        self.slots.insert(BufferId::of(tensor), noted);
         slot
     }
 
@@ -284,13 +278,13 @@ impl Recorder {
     }
 }
 
-/// Records an operation that has run, if this thread records; `launch` gives `None` for one that reads what is not known.
-pub(super) fn note(launch: impl FnOnce(&mut Recorder) -> Option<Launch>) {
-    RECORDER.with_borrow_mut(|recorder| {
-        if let Some(recorder) = recorder {
-            match launch(recorder) {
-                Some(launch) => recorder.launches.push(launch),
-                None => recorder.is_spoiled = true,
+/// Records an operation that has run, if this thread records. `launch` gives it and its result, or `None` if it read what is not known.
+pub(super) fn note(launch: impl FnOnce(&mut Notes) -> Option<(Op, Slot)>) {
+    NOTES.with_borrow_mut(|notes| {
+        if let Some(notes) = notes {
+            match launch(notes) {
+                Some((op, y)) => notes.launches.push(Launch { op, y }),
+                None => notes.are_spoiled = true,
             }
         }
     });
@@ -298,14 +292,16 @@ pub(super) fn note(launch: impl FnOnce(&mut Recorder) -> Option<Launch>) {
 
 /// The result that a tensor is, if this thread records.
 pub(super) fn slot(tensor: &FlexTensor) -> Option<Slot> {
-    RECORDER.with_borrow(|recorder| recorder.as_ref()?.slot(tensor))
+    NOTES.with_borrow(|notes| notes.as_ref()?.slot(tensor))
 }
 
 /// The same for a tensor that is to be written in place: lets go of it.
 pub(super) fn release(tensor: &FlexTensor) -> Option<Slot> {
-    RECORDER.with_borrow_mut(|recorder| {
-        let (slot, _) = (recorder.as_mut()?.slots).remove(&BufferId::of(tensor))?;
-        Some(slot)
+    NOTES.with_borrow_mut(|notes| {
+        let notes = notes.as_mut()?;
+        let slot = notes.slot(tensor);
+        notes.slots.remove(&BufferId::of(tensor));
+        slot
     })
 }
 
@@ -313,19 +309,19 @@ pub(super) fn release(tensor: &FlexTensor) -> Option<Slot> {
 struct Session;
 
 impl Session {
-    fn begin(recorder: Recorder) -> Self {
-        RECORDER.set(Some(recorder));
+    fn begin(notes: Notes) -> Self {
+        NOTES.set(Some(notes));
         Self
     }
 
-    fn end(self) -> Recorder {
-        RECORDER.take().unwrap_or_default()
+    fn end(self) -> Notes {
+        NOTES.take().unwrap_or_default()
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        RECORDER.take();
+        NOTES.take();
     }
 }
 
@@ -342,6 +338,30 @@ impl BufferId {
 fn id_of_cache(cache: &KvCache) -> Option<BufferId> {
     let k = cache.buffers().k.clone().try_into_primitive::<Flex>();
     k.ok().map(|k| BufferId::of(&k))
+}
+
+/// The time that a replay has the keys and values of caches; a panic ends it as well.
+struct Loan<'a> {
+    caches: &'a mut [KvCache],
+    lent: &'a mut Vec<(FlexTensor, FlexTensor)>,
+}
+
+impl<'a> Loan<'a> {
+    fn take(caches: &'a mut [KvCache], lent: &'a mut Vec<(FlexTensor, FlexTensor)>) -> Self {
+        lent.extend(caches.iter_mut().map(lend));
+        Self { caches, lent }
+    }
+}
+
+impl Drop for Loan<'_> {
+    fn drop(&mut self) {
+        for (cache, (k, v)) in self.caches.iter_mut().zip(self.lent.drain(..)) {
+            cache.put_buffers(Buffers {
+                k: Tensor::from_primitive::<Flex>(k),
+                v: Tensor::from_primitive::<Flex>(v),
+            });
+        }
+    }
 }
 
 /// Keys and values of a cache, taken out of it.

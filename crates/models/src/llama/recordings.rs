@@ -3,12 +3,14 @@
 use std::collections::VecDeque;
 
 use burn::tensor::{Device, Tensor};
-use cinderlm_kernels::{DrawBuffer, DrawKind, KvCache, Profile, Recording, Step, n_chunks};
+use cinderlm_kernels::{
+    DrawBuffer, DrawKind, KvCache, Profile, Recorded, Recording, Step, n_chunks,
+};
 
 use crate::kv::StepPlan;
 use crate::{Draw, ModelError};
 
-/// Most rows of a step that is recorded: each recording keeps memory for all that its step computes.
+/// Most rows of a step that is recorded: each recording keeps memory for what its step computes, on a GPU for all of it.
 pub(super) const MAX_ROWS: usize = 16;
 /// Most recordings that are kept, of steps of different kinds.
 const MAX_KEPT: usize = 4;
@@ -17,7 +19,7 @@ const MAX_KEPT: usize = 4;
 #[derive(Debug, Default)]
 pub(super) struct Recordings {
     /// Used last at the end.
-    kept: VecDeque<Recorded>,
+    kept: VecDeque<Kept>,
     /// What the step before was.
     before: Option<Kind>,
     /// Recording failed, as it may for a passing reason; it is tried again over other buffers.
@@ -28,13 +30,13 @@ pub(super) struct Recordings {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Kind {
     n_rows: usize,
-    /// Chunks that attention has room for.
+    /// Chunks that attention has room for. Of no consequence on the CPU, where a step that is recorded is not run twice.
     n_chunks: usize,
     draws: Option<DrawKind>,
 }
 
 #[derive(Debug)]
-struct Recorded {
+struct Kept {
     kind: Kind,
     draw: Option<DrawBuffer>,
     recording: Recording,
@@ -71,33 +73,36 @@ impl Recordings {
             return Ok(None);
         }
         let known = self.kept.iter().position(|kept| kept.kind == kind);
-        let (mut recorded, result) = match known.and_then(|index| self.kept.remove(index)) {
-            Some(recorded) => (recorded, None),
-            None if is_repeated && !self.has_failed => {
-                let (recorded, result) = Recorded::new(step, caches, run)?;
+        let mut kept = match known.and_then(|index| self.kept.remove(index)) {
+            Some(kept) => kept,
+            None if !is_repeated || self.has_failed => return Ok(None),
+            None => {
+                let (recorded, result) = Kept::record(step, caches, run)?;
                 self.has_failed = recorded.is_none();
                 let Some(recorded) = recorded else {
                     return Ok(result);
                 };
-                (recorded, result)
-            }
-            None => return Ok(None),
-        };
-        let result = match result {
-            Some(result) => result,
-            None => {
-                // After recording, too, whose own run has put other tokens there.
-                recorded.write(step);
-                // SAFETY: weights live as long as the model does, which clears its recordings when the caches get other buffers; the step's
-                // words, the draw's and the result are the recording's own.
-                unsafe { recorded.recording.replay(caches) }?
+                if result.is_some() {
+                    self.keep(recorded);
+                    return Ok(result);
+                }
+                recorded
             }
         };
+        // After recording, too, whose own run has put other tokens there.
+        kept.write(step);
+        // SAFETY: weights live as long as the model does, which clears its recordings when the caches get other buffers; the step's words, the
+        // draw's and the result are the recording's own.
+        let result = unsafe { kept.recording.replay(caches) }?;
+        self.keep(kept);
+        Ok(Some(result))
+    }
+
+    fn keep(&mut self, kept: Kept) {
         if self.kept.len() == MAX_KEPT {
             self.kept.pop_front();
         }
-        self.kept.push_back(recorded);
-        Ok(Some(result))
+        self.kept.push_back(kept);
     }
 
     /// Replays the recording that was used last for the step after it, each row of which has the token that was drawn for it there. `None` if the recording does
@@ -107,14 +112,14 @@ impl Recordings {
         step: Recordable<'_>,
         caches: &mut [KvCache],
     ) -> Option<Tensor<2>> {
-        let recorded = self.kept.back_mut()?;
-        if recorded.kind != step.kind() || self.before != Some(recorded.kind) {
+        let kept = self.kept.back_mut()?;
+        if kept.kind != step.kind() || self.before != Some(kept.kind) {
             return None;
         }
-        (recorded.recording).write_around_tokens(&step.plan.rows, &step.plan.tables);
-        write_draws(recorded.draw.as_ref(), step);
+        (kept.recording).write_around_tokens(&step.plan.rows, &step.plan.tables);
+        write_draws(kept.draw.as_ref(), step);
         // SAFETY: as in `run`. Where the device fails the step before, which is not read yet, fails as well, and reports it.
-        unsafe { recorded.recording.replay(caches) }.ok()
+        unsafe { kept.recording.replay(caches) }.ok()
     }
 
     /// Drops all recordings, and with them what they hold of the device's memory.
@@ -134,16 +139,16 @@ impl Recordable<'_> {
     }
 }
 
-impl Recorded {
-    /// Records a step; the CPU gives its result besides, and that of a step that it cannot record.
-    fn new(
+impl Kept {
+    /// Records a step. The CPU gives its result besides, and that of one that it cannot record.
+    fn record(
         step: Recordable<'_>,
         caches: &mut [KvCache],
         mut run: impl FnMut(&Step, &mut [KvCache]) -> Tensor<2>,
     ) -> Result<(Option<Self>, Option<Tensor<2>>), ModelError> {
         let (kind, plan, device) = (step.kind(), step.plan, step.device);
         let n_table_words = kind.n_rows * step.max_table;
-        let words = Step::reserve(&plan.rows, &plan.tables, n_table_words, device)?;
+        let reserved = Step::reserve(&plan.rows, &plan.tables, n_table_words, device)?;
         let draw = match kind.draws {
             Some(_) => DrawBuffer::new(kind.n_rows, device)?,
             None => None,
@@ -159,17 +164,20 @@ impl Recorded {
                 _ => logits,
             }
         };
-        // What the first run reads is written here; a failure is one of recording, or one of the device that the step itself will meet as
-        // well, and report.
+        // With the step's own words, what the first run reads.
         write_draws(draw.as_ref(), step);
-        let recorded = Recording::new(device, words, caches, launches);
-        let (recording, result) = recorded.unwrap_or_default();
-        let recorded = recording.map(|recording| Self {
+        let (recording, result) = match Recording::record(device, reserved, caches, launches) {
+            Ok(Recorded::Ready(recording)) => (Some(recording), None),
+            Ok(Recorded::Run(result, recording)) => (recording, Some(*result)),
+            // A failure is one of recording, or one of the device that the step itself will meet as well, and report.
+            Err(_) => (None, None),
+        };
+        let kept = recording.map(|recording| Self {
             kind,
             draw,
             recording,
         });
-        Ok((recorded, result))
+        Ok((kept, result))
     }
 
     /// Puts a step's numbers where its replay reads them.

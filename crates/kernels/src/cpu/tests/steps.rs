@@ -335,6 +335,45 @@ fn attention_refuses_a_block_past_the_cache() {
 }
 
 #[test]
+fn rope_turns_anew_whatever_changes() {
+    let mut noise = Noise::new(10);
+    let qkv = noise.units(3 * 4);
+    let turned = |position, frequency, scale, scratch: &mut Scratch| {
+        let mut q = [0.0; 4];
+        let config = RopeConfig {
+            pairs: RopePairs::Halves,
+            scale,
+            head_dim: 4,
+            n_kv_heads: 1,
+            block_tokens: 1,
+        };
+        rope_append(
+            &qkv,
+            &[1.0, frequency],
+            &mut [0.0; 4],
+            &mut [0.0; 4],
+            &StepRows::new(&[0, position, 0, 0], 1),
+            config,
+            scratch,
+            &mut q,
+        );
+        q
+    };
+    let mut scratch = Scratch::default();
+    for (position, frequency, scale) in [
+        (1, 0.5, 1.0),
+        (2, 0.5, 1.0),
+        (2, 0.25, 1.0),
+        (2, 0.25, 1.5),
+        (2, 0.25, 1.5),
+    ] {
+        let alone = turned(position, frequency, scale, &mut Scratch::default());
+        let after_others = turned(position, frequency, scale, &mut scratch);
+        assert_eq!(after_others, alone, "{position}, {frequency}, {scale}");
+    }
+}
+
+#[test]
 #[should_panic(expected = "slot 2 of 2")]
 fn rope_refuses_a_slot_past_the_cache() {
     let config = RopeConfig {
