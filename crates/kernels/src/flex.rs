@@ -27,6 +27,7 @@ impl LanguageOps for Flex {
         let rows = StepRows::new(step.storage(), n_rows);
         let y = result([n_rows, layout.n_cols], |y| call.run(&rows, y));
         note(|notes| {
+            notes.constants([&call.words])?;
             let is_known = notes.is_step(&step);
             is_known.then(|| (Op::Embed(call), notes.new_slot(&y)))
         });
@@ -53,6 +54,8 @@ impl LanguageOps for Flex {
         let added = residual.as_ref().map(FlexTensor::storage);
         call.run(x.storage(), added, in_place(&mut y));
         note(|notes| {
+            let weights = [Some(&call.words), call.norm.as_ref(), call.bias.as_ref()];
+            notes.constants(weights.into_iter().flatten())?;
             let op = Op::Linear {
                 call,
                 x: notes.slot(&x)?,
@@ -85,7 +88,10 @@ impl LanguageOps for Flex {
         let ([_, width], before) = (dims(&y), slot(&y));
         // A copy if anything else refers to it.
         call.run(width, y.storage_mut());
-        note(|notes| Some((Op::NormHeads { call, x: before? }, notes.new_slot(&y))));
+        note(|notes| {
+            notes.constants([&call.weight, &call.kv_weight])?;
+            Some((Op::NormHeads { call, x: before? }, notes.new_slot(&y)))
+        });
         y
     }
 
@@ -109,6 +115,7 @@ impl LanguageOps for Flex {
             call.run(qkv.storage(), k_cache, v_cache, &rows, q);
         });
         note(|notes| {
+            notes.constants([&call.inv_freq])?;
             let op = Op::RopeAppend {
                 call,
                 qkv: notes.slot(&qkv)?,

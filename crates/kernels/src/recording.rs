@@ -1,9 +1,9 @@
 //! Steps that are recorded once and replayed.
 //!
 //! Launching a kernel anew costs the host more than a small model's kernel costs the GPU: looking up its pipeline, finding its buffers, making
-//! a bind group. A recording has all of that done. On the CPU it spares what tensors cost around kernels: their shapes, their owners, memory for each
-//! result. What changes from step to step, tokens, positions, block tables, lies in words that
-//! are written before each replay: see [`Step::reserve`](crate::Step::reserve).
+//! a bind group. A recording has all of that done. On the CPU it spares what tensors cost between kernels: their shapes, their owners, memory for
+//! each result. What changes from step to step, tokens, positions, block tables, lies in words that are written before each replay: see
+//! [`Step::reserve`](crate::Step::reserve).
 
 use burn::backend::ExecutionError;
 use burn::tensor::{Device, Tensor};
@@ -36,15 +36,14 @@ enum Launches {
 pub enum Recorded {
     /// On a GPU it is ready to be replayed.
     Ready(Recording),
-    /// On the CPU it has run, with this result. It was not recorded if it used other operations than this crate's.
+    /// On the CPU it has run, with this result. It was not recorded if it was more than a chain of the operations on steps that this crate has.
     Run(Box<Tensor<2>>, Option<Recording>),
 }
 
 impl Recording {
     /// Runs a step that was reserved and records it.
     ///
-    /// `run` must launch the same each time, read nothing back and write nothing from the host. It is called twice on a GPU, once on the CPU. There,
-    /// whatever is given in the place of weights is taken to stay as it is.
+    /// `run` must launch the same each time, read nothing back and write nothing from the host. It is called twice on a GPU, once on the CPU.
     ///
     /// # Errors
     /// The device is lost, or failed at a launch. Nothing is recorded then.
@@ -77,28 +76,28 @@ impl Recording {
     /// Puts the rows and tables of the next replay in place.
     ///
     /// # Panics
-    /// There are more or fewer rows than were reserved, more chunks of a context, or more words of tables on a GPU.
+    /// There are more or fewer rows than were reserved or, on a GPU, more chunks of a context or more words of tables.
     pub fn write(&mut self, rows: &[StepRow], tables: &[u32]) {
         self.words.write(rows, tables);
     }
 
-    /// The same but for the tokens, which stay as [`Step::take_tokens`] has put them.
+    /// The same on a GPU, but for the tokens, which stay as [`Step::take_tokens`] has put them.
     ///
     /// # Panics
-    /// As [`write`](Self::write).
+    /// As [`write`](Self::write), and on the CPU.
     pub fn write_around_tokens(&mut self, rows: &[StepRow], tables: &[u32]) {
         self.words.write_around_tokens(rows, tables);
     }
 
     /// Runs the recorded operations once more. On a GPU the result is overwritten by the next replay, so it is to be read before.
     ///
-    /// `caches` are as many, and for the same layers, as the step was recorded over.
+    /// `caches` are those of the layers that the step was recorded over. The CPU reads and writes the buffers that they have by now, a GPU those of then.
     ///
     /// # Errors
     /// The device is lost.
     ///
     /// # Panics
-    /// On the CPU, where kernels find that the numbers of the step do not fit. The recording is of no use after that.
+    /// On the CPU, if there are more or fewer caches, or kernels find that the numbers of the step do not fit. The recording is of no use after that.
     ///
     /// # Safety
     /// On a GPU, every buffer that the step read or wrote, but those of its own making, is still alive and at its place.

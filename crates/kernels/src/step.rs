@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Int, Tensor};
 
 use crate::KernelError;
-use crate::device::{Lifetime, WordBuffer, check_buffer, words_tensor};
+use crate::device::{Lifetime, WordBuffer, check_buffer, is_cpu, words_tensor};
 
 /// One token of a forward step.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -27,8 +27,12 @@ pub(crate) const CHUNK_POSITIONS: usize = 256;
 /// Most chunks of a context.
 pub(crate) const MAX_CHUNKS: usize = 32;
 
-/// Chunks into which the longest context of these rows is cut, up to the next power of two. A step that is recorded serves for steps of as many.
-pub fn n_chunks(rows: &[StepRow]) -> usize {
+/// Chunks into which the longest context of these rows is cut on a GPU, up to the next power of two. A step that is recorded serves for steps of as many.
+/// On the CPU, whose kernels see to that themselves, always 1.
+pub fn n_chunks(rows: &[StepRow], device: &Device) -> usize {
+    if is_cpu(device) {
+        return 1;
+    }
     let longest = rows.iter().map(|row| row.position as usize + 1).max();
     let n_chunks = longest.unwrap_or(1).div_ceil(CHUNK_POSITIONS);
     n_chunks.next_power_of_two().min(MAX_CHUNKS)
@@ -58,7 +62,7 @@ impl Step {
         Self {
             data: words_tensor(step_words(rows, tables), Lifetime::Step, device),
             n_rows: rows.len(),
-            n_chunks: n_chunks(rows),
+            n_chunks: n_chunks(rows, device),
         }
     }
 
@@ -76,7 +80,7 @@ impl Step {
         n_table_words: usize,
         device: &Device,
     ) -> Result<ReservedStep, KernelError> {
-        let (n_rows, n_chunks) = (rows.len(), n_chunks(rows));
+        let (n_rows, n_chunks) = (rows.len(), n_chunks(rows, device));
         let n_words = ROW_WORDS * n_rows + n_table_words;
         check_buffer(n_words as u64 * 4, device)?;
         let words = step_words(rows, tables);
@@ -101,6 +105,7 @@ impl Step {
                 words,
                 n_rows,
                 n_chunks,
+                device: device.clone(),
             },
         })
     }
@@ -156,6 +161,7 @@ pub(crate) struct StepBuffer {
     words: Words,
     n_rows: usize,
     n_chunks: usize,
+    device: Device,
 }
 
 /// Where they lie.
@@ -169,7 +175,7 @@ impl StepBuffer {
     /// Puts the rows and tables where kernels that are launched or replayed later find them. As [`Step::new`].
     ///
     /// # Panics
-    /// There are more or fewer rows than were reserved, more chunks of a context, or more words of tables on a GPU.
+    /// There are more or fewer rows than were reserved or, on a GPU, more chunks of a context or more words of tables.
     pub(crate) fn write(&mut self, rows: &[StepRow], tables: &[u32]) {
         let new = self.new_words(rows, tables);
         match &mut self.words {
@@ -179,28 +185,20 @@ impl StepBuffer {
         }
     }
 
-    /// The same but for the tokens, which stay as [`Step::take_tokens`] has put them.
+    /// The same on a GPU, but for the tokens, which stay as [`Step::take_tokens`] has put them.
     ///
     /// # Panics
-    /// As [`write`](Self::write).
+    /// As [`write`](Self::write), and on the CPU, where steps take no tokens.
     pub(crate) fn write_around_tokens(&mut self, rows: &[StepRow], tables: &[u32]) {
-        let mut new = self.new_words(rows, tables);
-        let n_row_words = ROW_WORDS * rows.len();
-        match &mut self.words {
-            Words::OnGpu(buffer) => {
-                let (of_rows, tables) = new.split_at(n_row_words);
-                for (i, words) in of_rows.chunks_exact(ROW_WORDS).enumerate() {
-                    buffer.write(ROW_WORDS * i + 1, &words[1..]);
-                }
-                buffer.write(n_row_words, tables);
-            }
-            Words::OnHost(words) => {
-                for i in (0..n_row_words).step_by(ROW_WORDS) {
-                    new[i] = words[i];
-                }
-                *words = new;
-            }
+        let new = self.new_words(rows, tables);
+        let Words::OnGpu(buffer) = &self.words else {
+            panic!("tokens are put in their places on a GPU alone");
+        };
+        let (of_rows, tables) = new.split_at(ROW_WORDS * rows.len());
+        for (i, words) in of_rows.chunks_exact(ROW_WORDS).enumerate() {
+            buffer.write(ROW_WORDS * i + 1, &words[1..]);
         }
+        buffer.write(of_rows.len(), tables);
     }
 
     /// The words that lie in host memory: none on a GPU.
@@ -213,7 +211,10 @@ impl StepBuffer {
 
     fn new_words(&self, rows: &[StepRow], tables: &[u32]) -> Vec<u32> {
         assert_eq!(rows.len(), self.n_rows, "rows of a reserved step");
-        assert!(n_chunks(rows) <= self.n_chunks, "chunks of a reserved step");
+        assert!(
+            n_chunks(rows, &self.device) <= self.n_chunks,
+            "chunks of a reserved step"
+        );
         step_words(rows, tables)
     }
 }

@@ -78,11 +78,21 @@ impl Network {
     }
 
     fn run(&self, step: &Step, caches: &mut [KvCache]) -> Tensor<2> {
+        self.run_with(step, caches, Tensor::clone)
+    }
+
+    /// With what `bias` makes of a layer's.
+    fn run_with(
+        &self,
+        step: &Step,
+        caches: &mut [KvCache],
+        bias: impl Fn(&Tensor<1>) -> Tensor<1>,
+    ) -> Tensor<2> {
         let profile = Profile::cpu();
         let mut x = embed(&self.embedding, step, profile);
         for (layer, cache) in self.layers.iter().zip(caches) {
             let parts = layer.projections.iter();
-            let parts = parts.map(|(weight, bias)| (weight, bias.clone()));
+            let parts = parts.map(|(weight, of_weight)| (weight, of_weight.as_ref().map(&bias)));
             let heads = linear_side_by_side(x.clone(), Some(layer.norm.clone()), parts, profile);
             let params = HeadNormParams {
                 n_heads: N_HEADS,
@@ -176,7 +186,7 @@ fn replays_equal_runs() {
         assert_eq!(bits(result), expected(0), "recording {n_rows} rows");
         let mut recording = recording.expect("all of it can be recorded");
         // Forward through blocks, back to shorter tables, and one step twice: a replay leaves nothing behind.
-        for position in [1, 2, 3, 4, 5, 21, 9, 9, 40] {
+        for position in [1, 2, 3, 4, 5, 21, 9, 9, 200] {
             if position == 5 {
                 for cache in &mut caches {
                     cache.grow(2 * N_BLOCKS).expect("small");
@@ -193,25 +203,94 @@ fn replays_equal_runs() {
 }
 
 #[test]
+fn results_of_replays_are_not_overwritten() {
+    let device = Device::flex();
+    let network = Network::new(&device);
+    let mut caches = caches(&device);
+    let run = |step: &Step, caches: &mut [KvCache]| network.run(step, caches);
+    let (first, recording) = record(step_at(1, 0), &mut caches, &device, run);
+    let mut recording = recording.expect("all of it can be recorded");
+    let mut results = vec![first];
+    for position in 1..3 {
+        let (rows, tables) = step_at(1, position);
+        recording.write(&rows, &tables);
+        // SAFETY: nothing is asked for on the CPU.
+        results.push(unsafe { recording.replay(&mut caches) }.expect("the CPU does not fail"));
+    }
+    let [a, b, c] = results.try_into().expect("three");
+    let [a, b, c] = [a, b, c].map(bits);
+    assert!(a != b && b != c && a != c);
+}
+
+#[test]
 fn what_other_operations_made_is_not_recorded() {
     let device = Device::flex();
     let network = Network::new(&device);
     let half = VOCABULARY / 2;
-    let spoil: [(&str, &dyn Fn(Tensor<2>) -> Tensor<2>); 8] = [
-        ("a product", &|x| x * 2.0),
-        ("its gate", &|x| swiglu(x * 2.0)),
-        ("columns", &|x| x.slice([0..2, 0..half])),
-        ("a row", &|x| x.slice([0..1, 0..2 * half])),
-        ("their gate", &|x| swiglu(x.slice([0..2, 0..half - 1]))),
-        ("a view", &|x| x.reshape([4, half])),
-        ("the view's gate", &|x| swiglu(x.reshape([1, 4 * half]))),
-        ("the other way round", &|x| x.transpose()),
+    // As many rows as columns, so that a transposed result has the shape of the result.
+    let n_rows = VOCABULARY;
+    type Spoil<'a> = &'a dyn Fn(Tensor<2>) -> Tensor<2>;
+    let spoilers: [(&str, usize, Spoil<'_>); 8] = [
+        ("a product", 2, &|x| x * 2.0),
+        ("its gate", 2, &|x| swiglu(x * 2.0)),
+        ("columns", 2, &|x| x.slice([0..2, 0..half])),
+        ("a row", 2, &|x| x.slice([0..1, 0..2 * half])),
+        ("the gate of some", 2, &|x| {
+            swiglu(x.slice([0..2, 0..half - 1]))
+        }),
+        ("a view", 2, &|x| x.reshape([4, half])),
+        ("the view's gate", 2, &|x| swiglu(x.reshape([1, 4 * half]))),
+        ("the other way round", n_rows, &|x| x.transpose()),
     ];
-    for (what, spoil) in spoil {
-        let run = |step: &Step, caches: &mut [KvCache]| spoil(network.run(step, caches));
-        let (_, recording) = record(step_at(2, 0), &mut caches(&device), &device, run);
+    for (what, n_rows, spoiled) in spoilers {
+        let run = |step: &Step, caches: &mut [KvCache]| spoiled(network.run(step, caches));
+        let (_, recording) = record(step_at(n_rows, 0), &mut caches(&device), &device, run);
         assert!(recording.is_none(), "{what}");
     }
+}
+
+#[test]
+fn weights_that_the_step_makes_are_not_recorded() {
+    let device = Device::flex();
+    let network = Network::new(&device);
+    for is_made in [false, true] {
+        let run = |step: &Step, caches: &mut [KvCache]| {
+            network.run_with(step, caches, |bias| match is_made {
+                true => bias.clone() * 2.0,
+                false => bias.clone(),
+            })
+        };
+        let (_, recording) = record(step_at(2, 0), &mut caches(&device), &device, run);
+        assert_eq!(recording.is_none(), is_made);
+    }
+}
+
+#[test]
+fn changes_of_the_caches_are_not_recorded() {
+    let device = Device::flex();
+    let network = Network::new(&device);
+    for is_grown in [false, true] {
+        let run = |step: &Step, caches: &mut [KvCache]| {
+            match is_grown {
+                true => caches[0].grow(2 * N_BLOCKS).expect("small"),
+                false => caches[0].copy_blocks(&[(0, 1)]),
+            }
+            network.run(step, caches)
+        };
+        let (_, recording) = record(step_at(2, 0), &mut caches(&device), &device, run);
+        assert!(recording.is_none(), "grown: {is_grown}");
+    }
+}
+
+#[test]
+fn another_step_is_not_recorded() {
+    let device = Device::flex();
+    let network = Network::new(&device);
+    let (rows, tables) = step_at(2, 0);
+    let other = Step::new(&rows, &tables, &device);
+    let run = |_: &Step, caches: &mut [KvCache]| network.run(&other, caches);
+    let (_, recording) = record((rows, tables), &mut caches(&device), &device, run);
+    assert!(recording.is_none());
 }
 
 #[test]
@@ -219,16 +298,16 @@ fn a_replay_that_fails_leaves_the_caches_in_place() {
     let device = Device::flex();
     let network = Network::new(&device);
     let mut caches = caches(&device);
-    let record = |caches: &mut [KvCache]| {
+    let record_anew = |caches: &mut [KvCache]| {
         let run = |step: &Step, caches: &mut [KvCache]| network.run(step, caches);
         let (result, recording) = record(step_at(1, 9), caches, &device, run);
         (bits(result), recording.expect("all of it can be recorded"))
     };
-    let (expected, mut recording) = record(&mut caches);
+    let (expected, mut recording) = record_anew(&mut caches);
     let (rows, tables) = step_at(1, 9);
     recording.write(&rows, &tables[..2]);
     // SAFETY: nothing is asked for on the CPU.
     let replay = AssertUnwindSafe(|| unsafe { recording.replay(&mut caches) });
     assert!(catch_unwind(replay).is_err(), "the table ends too early");
-    assert_eq!(record(&mut caches).0, expected);
+    assert_eq!(record_anew(&mut caches).0, expected);
 }

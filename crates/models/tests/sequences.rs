@@ -333,6 +333,7 @@ fn a_step_that_was_begun_for_nothing_leaves_no_trace() {
 
     // A feed of nothing, in a step that is replayed.
     let nothing = model.open();
+    feed(&mut model, nothing, &ids[..3], LogitsFor::None);
     for at in 0..4 {
         let feeds =
             [(nothing, &[][..]), (sequence, &ids[at..=at])].map(|(sequence, tokens)| Feed {

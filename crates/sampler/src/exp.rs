@@ -6,8 +6,8 @@ const LOWEST: f32 = -87.3;
 /// `e^x` for `x` up to 0, with a relative error below 2e-7; 0 below -87.3, where that is 1.2e-38. The same on every machine, and made of what compilers
 /// put into vector lanes, which the standard library's is not.
 ///
-/// `x = n ln 2 + r` with `|r| <= ln 2 / 2`, ln 2 being subtracted in two parts (Cody and Waite), and `e^r` by its Taylor polynomial of degree 7: as attention
-/// has it on the CPU, of which this crate knows nothing.
+/// `x = n ln 2 + r` with `|r| <= ln 2 / 2`, ln 2 being subtracted in two parts (Cody and Waite), and `e^r` by its Taylor polynomial of degree 7. The CPU kernels have
+/// the same for vectors of their own (`cinderlm-kernels`, `cpu/exp.rs`), of which this crate knows nothing.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
     // Between 2^23 and 2^24 the singles are the whole numbers: adding this rounds.

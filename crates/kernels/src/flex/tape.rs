@@ -1,4 +1,4 @@
-//! A step on the CPU that was recorded while it ran, to run again without tensors: without their shapes, their counts of owners and the
+//! A step on the CPU that was recorded while it ran, to run again without tensors between its operations: without their shapes, their owners and the
 //! memory that each result takes.
 //!
 //! What an operation reads is known by its buffer: values that an operation of the same step left, or the step's own words, or a cache. Weights
@@ -32,6 +32,7 @@ pub(crate) struct Tape {
     buffers: Vec<Vec<f32>>,
     result: Slot,
     n_rows: usize,
+    n_caches: usize,
     /// Keys and values of each cache, while a replay has them.
     lent: Vec<(FlexTensor, FlexTensor)>,
 }
@@ -124,8 +125,8 @@ impl Op {
 }
 
 impl Tape {
-    /// Runs a step and records it. There is no tape if it used more than the step's words, the caches, weights and what this crate's operations made of
-    /// them.
+    /// Runs a step and records it. There is no tape if an operation was given anything else than the step's words, the caches, what an operation of this
+    /// step left, and weights, which others own as well; nor if the caches themselves were changed.
     pub(crate) fn record(
         step: &Step,
         caches: &mut [KvCache],
@@ -141,7 +142,7 @@ impl Tape {
         let notes = session.end();
         let last = result.clone().try_into_primitive::<Flex>();
         let last = last.ok().and_then(|last| notes.slot(&last));
-        let last = last.filter(|_| !notes.are_spoiled && result.dims()[0] == step.n_rows());
+        let last = last.filter(|_| !notes.are_spoiled);
         let tape = last.map(|last| {
             let mut launches = notes.launches;
             let (buffers, result) = share_buffers(&mut launches, last);
@@ -150,6 +151,7 @@ impl Tape {
                 buffers,
                 result,
                 n_rows: step.n_rows(),
+                n_caches: caches.len(),
                 lent: Vec::new(),
             }
         });
@@ -157,7 +159,11 @@ impl Tape {
     }
 
     /// Runs the step again, as `words` say, over the caches that it was recorded over.
+    ///
+    /// # Panics
+    /// There are more or fewer caches, or a kernel finds that the numbers do not fit.
     pub(crate) fn replay(&mut self, words: &[u32], caches: &mut [KvCache]) -> Tensor<2> {
+        assert_eq!(caches.len(), self.n_caches, "caches of a recorded step");
         let step = StepRows::new(words, self.n_rows);
         let loan = Loan::take(caches, &mut self.lent);
         self.buffers[self.result.buffer] = vec![0.0; self.result.len];
@@ -182,7 +188,8 @@ fn share_buffers(launches: &mut [Launch], result: Slot) -> (Vec<Vec<f32>>, Slot)
         last_uses.extend(launch.slots_mut().map(|slot| (slot.buffer, i)));
     }
     last_uses.insert(result.buffer, usize::MAX);
-    let mut buffers: Vec<Vec<f32>> = vec![Vec::new()];
+    // The first is the result's, which each replay makes anew.
+    let mut lens = vec![0];
     let mut shared = BTreeMap::from([(result.buffer, 0)]);
     let mut free = Vec::new();
     for (i, launch) in launches.iter_mut().enumerate() {
@@ -191,19 +198,19 @@ fn share_buffers(launches: &mut [Launch], result: Slot) -> (Vec<Vec<f32>>, Slot)
             let own = slot.buffer;
             slot.buffer = *shared.entry(own).or_insert_with(|| {
                 free.pop().unwrap_or_else(|| {
-                    buffers.push(Vec::new());
-                    buffers.len() - 1
+                    lens.push(0);
+                    lens.len() - 1
                 })
             });
-            let len = buffers[slot.buffer].len().max(slot.len);
-            buffers[slot.buffer].resize(len, 0.0);
+            lens[slot.buffer] = slot.len.max(lens[slot.buffer]);
             if last_uses[&own] == i && !unneeded.contains(&slot.buffer) {
                 unneeded.push(slot.buffer);
             }
         }
         free.extend(unneeded);
     }
-    buffers[0] = Vec::new();
+    lens[0] = 0;
+    let buffers = lens.into_iter().map(|len| vec![0.0; len]).collect();
     let result = Slot {
         buffer: 0,
         ..result
@@ -230,7 +237,7 @@ pub(super) struct Notes {
 struct Noted {
     slot: Slot,
     dims: [usize; 2],
-    /// Referred to, if weakly, so that burn does not write into it in place, and no later buffer has its id.
+    /// Referred to, if weakly, so that it gets another id if burn writes into it in place, and no later buffer has this one.
     _buffer: Weak<Bytes>,
 }
 
@@ -270,6 +277,17 @@ impl Notes {
         let id = Some(BufferId::of(k_cache));
         let index = self.caches.iter().position(|cache| *cache == id);
         index.filter(|_| self.is_step(words))
+    }
+
+    /// Says if these are weights: none is a result of this step, and others own them.
+    pub(super) fn constants<'a>(
+        &self,
+        tensors: impl IntoIterator<Item = &'a FlexTensor>,
+    ) -> Option<()> {
+        let is_constant = |tensor: &FlexTensor| {
+            !tensor.is_unique() && !self.slots.contains_key(&BufferId::of(tensor))
+        };
+        tensors.into_iter().all(is_constant).then_some(())
     }
 
     /// Whether a tensor is the words of the step.
@@ -348,8 +366,9 @@ struct Loan<'a> {
 
 impl<'a> Loan<'a> {
     fn take(caches: &'a mut [KvCache], lent: &'a mut Vec<(FlexTensor, FlexTensor)>) -> Self {
-        lent.extend(caches.iter_mut().map(lend));
-        Self { caches, lent }
+        let loan = Self { caches, lent };
+        loan.lent.extend(loan.caches.iter_mut().map(lend));
+        loan
     }
 }
 

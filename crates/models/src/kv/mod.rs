@@ -147,7 +147,7 @@ impl KvMemory {
             tables: Vec::new(),
             wanted: Vec::new(),
         };
-        for feed in feeds {
+        for feed in feeds.iter().filter(|feed| !feed.tokens.is_empty()) {
             let table = self.table(feed.sequence)?;
             let word = Step::table_offset(n_rows, plan.tables.len());
             plan.tables.extend_from_slice(table.blocks());
@@ -162,7 +162,6 @@ impl KvMemory {
             }
             let n_rows = plan.rows.len() as u32;
             match feed.logits {
-                _ if feed.tokens.is_empty() => {}
                 LogitsFor::None => {}
                 LogitsFor::Last => plan.wanted.push(n_rows - 1),
                 LogitsFor::All => plan

@@ -30,7 +30,7 @@ pub(super) struct Recordings {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Kind {
     n_rows: usize,
-    /// Chunks that attention has room for. Of no consequence on the CPU, where a step that is recorded is not run twice.
+    /// Chunks that attention has room for.
     n_chunks: usize,
     draws: Option<DrawKind>,
 }
@@ -77,16 +77,17 @@ impl Recordings {
             Some(kept) => kept,
             None if !is_repeated || self.has_failed => return Ok(None),
             None => {
-                let (recorded, result) = Kept::record(step, caches, run)?;
-                self.has_failed = recorded.is_none();
-                let Some(recorded) = recorded else {
-                    return Ok(result);
-                };
-                if result.is_some() {
-                    self.keep(recorded);
-                    return Ok(result);
+                let (kept, result) = Kept::record(step, caches, run)?;
+                self.has_failed = kept.is_none();
+                match (kept, result) {
+                    (Some(kept), None) => kept,
+                    (kept, result) => {
+                        if let Some(kept) = kept {
+                            self.keep(kept);
+                        }
+                        return Ok(result);
+                    }
                 }
-                recorded
             }
         };
         // After recording, too, whose own run has put other tokens there.
@@ -133,7 +134,7 @@ impl Recordable<'_> {
     fn kind(&self) -> Kind {
         Kind {
             n_rows: self.plan.rows.len(),
-            n_chunks: n_chunks(&self.plan.rows),
+            n_chunks: n_chunks(&self.plan.rows, self.device),
             draws: self.draws.map(|draws| DrawKind::of(draws.iter())),
         }
     }
@@ -190,5 +191,70 @@ impl Kept {
 fn write_draws(draw: Option<&DrawBuffer>, step: Recordable<'_>) {
     if let (Some(draw), Some(draws)) = (draw, step.draws) {
         draw.write(draws.iter());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, DeviceKind};
+    use cinderlm_weights::MemorySource;
+    use cinderlm_weights::gguf::GgufReader;
+    use futures::executor::block_on;
+
+    use super::*;
+    use crate::{CausalLm as _, Feed, LoadOptions, LoadedModel, LogitsFor, load_model};
+
+    /// A step that comes again is recorded, whatever the model has. Where it were not, it would give the same logits by other means.
+    #[test]
+    fn a_step_of_every_kind_of_model_is_recorded() {
+        let devices = [
+            (Device::flex(), Profile::cpu()),
+            (
+                Device::wgpu(DeviceKind::DefaultDevice),
+                Profile::software(2),
+            ),
+        ];
+        for name in ["llama-untied-biases", "qwen3-head-norms", "llama-k-quants"] {
+            let path = format!("../../tests/golden/models/{name}.gguf");
+            let file = std::fs::read(path).expect("a fixture");
+            for (device, profile) in &devices {
+                let load = async {
+                    let mut reader = GgufReader::open(MemorySource::new(file.clone())).await?;
+                    load_model(
+                        &mut reader,
+                        device,
+                        *profile,
+                        LoadOptions::default(),
+                        &mut (),
+                    )
+                    .await
+                };
+                let LoadedModel::Llama(mut model) = block_on(load).expect("it loads");
+                let sequence = model.open();
+                let feed = Feed {
+                    sequence,
+                    tokens: &[1],
+                    logits: LogitsFor::Last,
+                };
+                let plan = model.plan(&[feed]).expect("there is room");
+                let mut recordings = Recordings::default();
+                let step = Recordable {
+                    plan: &plan,
+                    draws: None,
+                    max_table: plan.tables.len(),
+                    device,
+                    profile: *profile,
+                };
+                for n_kept in [0, 1, 1] {
+                    let (network, caches) = (&model.network, model.kv.caches_mut());
+                    let logits = recordings.run(step, caches, |words, caches| {
+                        let hidden = network.forward(words, caches, *profile);
+                        network.logits(hidden, *profile)
+                    });
+                    assert_eq!(logits.expect("it runs").is_some(), n_kept > 0, "{name}");
+                    assert_eq!(recordings.kept.len(), n_kept, "{name} on {device:?}");
+                }
+            }
+        }
     }
 }

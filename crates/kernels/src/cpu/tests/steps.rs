@@ -337,9 +337,11 @@ fn attention_refuses_a_block_past_the_cache() {
 #[test]
 fn rope_turns_anew_whatever_changes() {
     let mut noise = Noise::new(10);
-    let qkv = noise.units(3 * 4);
-    let turned = |position, frequency, scale, scratch: &mut Scratch| {
-        let mut q = [0.0; 4];
+    let qkv = noise.units(2 * 3 * 4);
+    let turned = |positions: &[u32], inv_freq: &[f32], scale, scratch: &mut Scratch| {
+        let n_rows = positions.len();
+        let rows = positions.iter().flat_map(|&position| [0, position, 0, 0]);
+        let mut q = vec![0.0; n_rows * 4];
         let config = RopeConfig {
             pairs: RopePairs::Halves,
             scale,
@@ -348,11 +350,11 @@ fn rope_turns_anew_whatever_changes() {
             block_tokens: 1,
         };
         rope_append(
-            &qkv,
-            &[1.0, frequency],
+            &qkv[..n_rows * 12],
+            inv_freq,
             &mut [0.0; 4],
             &mut [0.0; 4],
-            &StepRows::new(&[0, position, 0, 0], 1),
+            &StepRows::new(&rows.collect::<Vec<_>>(), n_rows),
             config,
             scratch,
             &mut q,
@@ -360,16 +362,20 @@ fn rope_turns_anew_whatever_changes() {
         q
     };
     let mut scratch = Scratch::default();
-    for (position, frequency, scale) in [
-        (1, 0.5, 1.0),
-        (2, 0.5, 1.0),
-        (2, 0.25, 1.0),
-        (2, 0.25, 1.5),
-        (2, 0.25, 1.5),
+    for (positions, inv_freq, scale) in [
+        (&[1][..], &[1.0, 0.5][..], 1.0),
+        (&[2], &[1.0, 0.5], 1.0),
+        (&[2, 3], &[1.0, 0.5], 1.0),
+        (&[2, 4], &[1.0, 0.5], 1.0),
+        (&[2, 4], &[1.0, 0.25], 1.0),
+        (&[2, 4], &[1.0], 1.0),
+        (&[2, 4], &[1.0], 1.5),
+        (&[2, 4], &[1.0], 1.5),
+        (&[2], &[1.0], 1.5),
     ] {
-        let alone = turned(position, frequency, scale, &mut Scratch::default());
-        let after_others = turned(position, frequency, scale, &mut scratch);
-        assert_eq!(after_others, alone, "{position}, {frequency}, {scale}");
+        let alone = turned(positions, inv_freq, scale, &mut Scratch::default());
+        let after_others = turned(positions, inv_freq, scale, &mut scratch);
+        assert_eq!(after_others, alone, "{positions:?}, {inv_freq:?}, {scale}");
     }
 }
 
