@@ -21,7 +21,6 @@ const KV: KvLayout = KvLayout {
 };
 const VOCABULARY: usize = 50;
 const N_LAYERS: usize = 3;
-
 const N_BLOCKS: usize = 61;
 
 /// All operations that a model may have, in layers of which each has other weights.
@@ -168,6 +167,15 @@ fn record(
     }
 }
 
+/// Whether a recording comes of what is made of a network and a step at the beginning of `n_rows` sequences.
+fn is_recorded(n_rows: usize, run: impl Fn(&Network, &Step, &mut [KvCache]) -> Tensor<2>) -> bool {
+    let device = Device::flex();
+    let network = Network::new(&device);
+    let run = |step: &Step, caches: &mut [KvCache]| run(&network, step, caches);
+    let (_, recording) = record(step_at(n_rows, 0), &mut caches(&device), &device, run);
+    recording.is_some()
+}
+
 #[test]
 fn replays_equal_runs() {
     let device = Device::flex();
@@ -224,8 +232,6 @@ fn results_of_replays_are_not_overwritten() {
 
 #[test]
 fn what_other_operations_made_is_not_recorded() {
-    let device = Device::flex();
-    let network = Network::new(&device);
     let half = VOCABULARY / 2;
     // As many rows as columns, so that a transposed result has the shape of the result.
     let n_rows = VOCABULARY;
@@ -243,54 +249,48 @@ fn what_other_operations_made_is_not_recorded() {
         ("the other way round", n_rows, &|x| x.transpose()),
     ];
     for (what, n_rows, spoiled) in spoilers {
-        let run = |step: &Step, caches: &mut [KvCache]| spoiled(network.run(step, caches));
-        let (_, recording) = record(step_at(n_rows, 0), &mut caches(&device), &device, run);
-        assert!(recording.is_none(), "{what}");
+        let run = |network: &Network, step: &Step, caches: &mut [KvCache]| {
+            spoiled(network.run(step, caches))
+        };
+        assert!(!is_recorded(n_rows, run), "{what}");
+    }
+    for n_rows in [2, n_rows] {
+        assert!(is_recorded(n_rows, Network::run), "nothing else");
     }
 }
 
 #[test]
 fn weights_that_the_step_makes_are_not_recorded() {
-    let device = Device::flex();
-    let network = Network::new(&device);
     for is_made in [false, true] {
-        let run = |step: &Step, caches: &mut [KvCache]| {
+        let is_recorded = is_recorded(2, |network, step, caches| {
             network.run_with(step, caches, |bias| match is_made {
                 true => bias.clone() * 2.0,
                 false => bias.clone(),
             })
-        };
-        let (_, recording) = record(step_at(2, 0), &mut caches(&device), &device, run);
-        assert_eq!(recording.is_none(), is_made);
+        });
+        assert_eq!(is_recorded, !is_made);
     }
 }
 
 #[test]
 fn changes_of_the_caches_are_not_recorded() {
-    let device = Device::flex();
-    let network = Network::new(&device);
     for is_grown in [false, true] {
-        let run = |step: &Step, caches: &mut [KvCache]| {
+        let is_recorded = is_recorded(2, |network, step, caches| {
             match is_grown {
                 true => caches[0].grow(2 * N_BLOCKS).expect("small"),
                 false => caches[0].copy_blocks(&[(0, 1)]),
             }
             network.run(step, caches)
-        };
-        let (_, recording) = record(step_at(2, 0), &mut caches(&device), &device, run);
-        assert!(recording.is_none(), "grown: {is_grown}");
+        });
+        assert!(!is_recorded, "grown: {is_grown}");
     }
 }
 
 #[test]
 fn another_step_is_not_recorded() {
-    let device = Device::flex();
-    let network = Network::new(&device);
     let (rows, tables) = step_at(2, 0);
-    let other = Step::new(&rows, &tables, &device);
-    let run = |_: &Step, caches: &mut [KvCache]| network.run(&other, caches);
-    let (_, recording) = record((rows, tables), &mut caches(&device), &device, run);
-    assert!(recording.is_none());
+    let other = Step::new(&rows, &tables, &Device::flex());
+    assert!(!is_recorded(2, |network, _, caches| network.run(&other, caches)));
 }
 
 #[test]
