@@ -27,18 +27,18 @@ const CLOSE_SECONDS = 30;
  */
 
 /**
- * Opens a contender.
+ * Opens a contender; `peakBytes` of a page's takes `watchesMemory`.
  *
  * `setting` is `{ servers: { plain, isolated }, model, python, isSoftware }`: where pages are, and what the native program needs.
  *
  * @returns {Promise<Driver>}
  */
-export async function open(contender, setting) {
-  return contender.driver === "page" ? openPage(contender, setting) : openNative(setting);
+export async function open(contender, setting, { watchesMemory = false } = {}) {
+  return contender.driver === "page" ? openPage(contender, setting, watchesMemory) : openNative(setting);
 }
 
-async function openPage({ page: name, browser: browserName, isolated = false }, { servers, isSoftware }) {
-  const browser = await launch(browserName, { software: isSoftware });
+async function openPage({ page: name, browser: browserName, isolated = false }, { servers, isSoftware }, watchesMemory) {
+  const browser = await launch(browserName, { software: isSoftware, watchesMemory });
   try {
     const page = await browser.newEmptyPage();
     const errors = [];
@@ -84,8 +84,8 @@ async function openNative({ python, model }) {
 }
 
 /** Opens a contender for as long as `use` takes, which is cut off after a while. */
-async function withContender(contender, setting, use) {
-  const driver = await open(contender, setting);
+async function withContender(contender, setting, use, watches) {
+  const driver = await open(contender, setting, watches);
   let timer;
   const tooLong = new Promise((_, reject) => {
     timer = setTimeout(() => reject(new Error(`was not done after ${MINUTES} minutes`)), MINUTES * 60_000);
@@ -124,17 +124,18 @@ export async function takeTurn(contender, setting, { wanted, prompts, nDecode })
 
 /** Megabytes that a contender has at most held while it loaded and wrote a short text; `emptyBytes` is what an empty page takes. */
 export async function takePeak(contender, setting, emptyBytes) {
-  return withContender(contender, setting, async (driver) => {
+  const take = async (driver) => {
     await driver.call("load", loadOptions(contender, setting, SHORT_CONTEXT_LENGTH));
     await run(driver, SHOWN, { maxTokens: Math.min(8, contender.nDecode ?? 8) });
     const bytes = await driver.peakBytes();
     return { peak: bytes / 1e6, ...(contender.driver === "page" ? { overEmpty: (bytes - emptyBytes) / 1e6 } : {}) };
-  });
+  };
+  return withContender(contender, setting, take, { watchesMemory: true });
 }
 
 /** What an empty page takes in a fresh browser. */
 export async function emptyPageBytes(isSoftware) {
-  const browser = await launch("chromium", { software: isSoftware });
+  const browser = await launch("chromium", { software: isSoftware, watchesMemory: true });
   try {
     return await browser.peakBytes(await browser.newEmptyPage());
   } finally {

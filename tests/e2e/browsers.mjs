@@ -32,19 +32,19 @@ const FIREFOX_PREFERENCES = {
  *
  * Returns `{ name, newPage(url), newTab(url), newEmptyPage(), close() }`: a page's storage is its own in Chromium, and tabs share theirs. A page has `evaluate(function, argument)`, `expose(name, function)`,
  * `errors` (console errors and uncaught exceptions so far), `reload()` and `close()`. Chromium can also `crashGpu()` and, of a page,
- * `limitStorage(bytes)`, and on Linux `peakBytes(page)`
- * is what the processes of the page (told by the work that it is given) and of the GPU have at most held in memory, each at its own time, and
- * `countWorkers()` the number of dedicated workers in all pages.
+ * `limitStorage(bytes)`, and on Linux `countWorkers()` is the number of dedicated workers in all pages and, with `watchesMemory`, `peakBytes(page)`
+ * what the processes of the page (told by the work that it is given) and of the GPU have at most held in memory since the start, each at its own time.
  */
-export async function launch(name, { software = true } = {}) {
+export async function launch(name, { software = true, watchesMemory = false } = {}) {
   const browser = name === "chromium" ? await launchChromium(software) : await launchFirefox();
   const tabs = name === "chromium" ? await browser.newContext() : browser;
+  const memory = watchesMemory ? watchMemory(browser) : undefined;
   return {
     name,
     newPage: async (url) => wrapPage(await browser.newPage(), url),
     newTab: async (url) => wrapPage(await tabs.newPage(), url),
     newEmptyPage: () => browser.newPage(),
-    peakBytes: (page) => peakBytes(browser, page),
+    peakBytes: (page) => peakBytes(browser, page, memory),
     countWorkers: () => countWorkers(browser),
     crashGpu: () => withSession(browser, (session) => session.send("Browser.crashGpuProcess")),
     close: () => browser.close(),
@@ -100,11 +100,10 @@ async function countWorkers(browser) {
   return names.filter((name) => name.startsWith("DedicatedWorker")).length;
 }
 
-async function peakBytes(browser, page) {
+async function peakBytes(browser, page, memory) {
   const processes = () => processesOf(browser);
   // First, since what follows takes memory too.
-  const found = (await processes()).filter(({ type }) => type === "renderer" || type === "GPU");
-  const peaks = new Map(await Promise.all(found.map(async ({ id }) => [id, await peakResidentBytes(id)])));
+  const peaks = await memory.stop();
   // Chromium's own pages are busy for a while after it has started.
   await new Promise((resolve) => setTimeout(resolve, 2000));
   const before = new Map((await processes()).map(({ id, cpuTime }) => [id, cpuTime]));
@@ -112,17 +111,53 @@ async function peakBytes(browser, page) {
     const end = performance.now() + 1500;
     while (performance.now() < end);
   });
-  const after = (await processes()).filter(({ id, cpuTime }) => cpuTime - (before.get(id) ?? cpuTime) > 0.3);
-  const own = after.filter(({ id, type }) => type === "renderer" && peaks.has(id));
-  const gpu = found.filter(({ type }) => type === "GPU");
-  if (own.length !== 1 || gpu.length !== 1) throw new Error(`which is the page's process? ${JSON.stringify({ found, after })}`);
+  const after = (await processes()).filter(({ id, cpuTime }) => peaks.has(id) && cpuTime - (before.get(id) ?? cpuTime) > 0.3);
+  const own = after.filter(({ type }) => type === "renderer");
+  const gpu = (await processes()).filter(({ id, type }) => peaks.has(id) && type === "GPU");
+  if (own.length !== 1 || gpu.length !== 1) throw new Error(`which is the page's process? ${JSON.stringify({ peaks: [...peaks], after })}`);
   return peaks.get(own[0].id) + peaks.get(gpu[0].id);
 }
 
-/** Linux's high-water mark, which misses no peak however short. */
-async function peakResidentBytes(id) {
-  const status = await readFile(`/proc/${id}/status`, "utf8");
-  return Number(/^VmHWM:\s*(\d+) kB$/m.exec(status)[1]) * 1024;
+/** Between two looks at the memory of processes. */
+const WATCH_MILLIS = 10;
+/** Looks at memory for one at which processes there are. */
+const LOOKS_PER_LIST = 10;
+
+/**
+ * Watches the memory of a browser's processes. `stop()` gives the most bytes that each has held, by its id.
+ *
+ * Linux keeps a high-water mark, which misses no peak however short, but Chromium sets it back for its own statistics, some seconds after a start:
+ * the mark that is found at the end can be 120 MB below the peak.
+ */
+function watchMemory(browser) {
+  const peaks = new Map();
+  const look = async (id) => peaks.set(id, Math.max(peaks.get(id) ?? 0, await highWaterBytes(id)));
+  const list = async () => (await processesOf(browser)).filter(({ type }) => type === "renderer" || type === "GPU").map(({ id }) => id);
+  let isStopped = false;
+  const watch = async () => {
+    for (let looks = 0, ids = []; !isStopped; looks += 1) {
+      if (looks % LOOKS_PER_LIST === 0) ids = await list();
+      await Promise.all(ids.map(look));
+      await new Promise((resolve) => setTimeout(resolve, WATCH_MILLIS));
+    }
+  };
+  const watching = watch();
+  // Whoever stops it hears of a failure; until then nobody waits for it.
+  watching.catch(() => {});
+  return {
+    stop: async () => {
+      isStopped = true;
+      await Promise.all([...(await list()), ...peaks.keys()].map(look));
+      await watching;
+      return peaks;
+    },
+  };
+}
+
+/** The most that a process held since Linux's mark was set back; 0 if it has ended. */
+async function highWaterBytes(id) {
+  const status = await readFile(`/proc/${id}/status`, "utf8").catch(() => "");
+  return Number(/^VmHWM:\s*(\d+) kB$/m.exec(status)?.[1] ?? 0) * 1024;
 }
 
 function program(variable, names) {

@@ -41,12 +41,12 @@ for (const name of BROWSERS) {
 }
 
 /**
- * Sizes of the file that the page's process and the GPU's may hold besides what an empty page takes, while the file is downloaded and stored, and
- * while it is read from there. Reached on the CPU: 1.55 to 1.62 from a server and 1.48 to 1.52 from storage; on WebGPU 2.81 and
- * 2.84. On WebGPU in software, which keeps buffers in the GPU process, 1 is the weights, 0.5 the module, 0.2 the page's and the
- * worker's own, 0.3 Dawn's staging buffers and heaps, 0.5 what SwiftShader's compiler makes.
+ * Sizes of the file that the page's process and the GPU's may hold besides what an empty page takes, each at its own time, while the file is downloaded and
+ * stored, and while it is read from there. Reached on the CPU: 1.53 to 1.59 from a server and 1.50 to 1.54 from storage; on WebGPU 2.96 to 3.27 and 2.86.
+ * On WebGPU in software, which keeps buffers in the GPU process, 1 is the weights, 0.5 the module, 0.2 the page's and the worker's own, 0.3 Dawn's
+ * staging buffers and heaps, 0.5 what SwiftShader's compiler makes, and the rest comes and goes while the module and kernels are compiled.
  */
-const MOST_FILE_SIZES = { cpu: 1.7, webgpu: 3 };
+const MOST_FILE_SIZES = { cpu: 1.7, webgpu: 3.5 };
 
 test("loading a model and completing holds little more than its file", async () => {
   const empty = await peak((browser) => browser.newEmptyPage());
@@ -89,7 +89,7 @@ async function completeOnce(browser, device, isStored) {
 
 /** The most memory that a fresh Chromium held for the page that `use` gives back. */
 async function peak(use) {
-  const browser = await launch("chromium");
+  const browser = await launch("chromium", { watchesMemory: true });
   try {
     return await browser.peakBytes(await use(browser));
   } finally {
