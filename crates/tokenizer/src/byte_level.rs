@@ -135,7 +135,7 @@ fn read_merges(
     ids: &HashMap<&str, u32>,
 ) -> Result<HashMap<(u32, u32), Merge>, TokenizerError> {
     let mut by_pair = HashMap::with_capacity(merges.len());
-    for (index, (order, merge)) in (0u64..).zip(merges).enumerate() {
+    for (index, (order, merge)) in (0u32..).zip(merges).enumerate() {
         let (left, right) = merge
             .split_once(' ')
             .filter(|(left, right)| !left.is_empty() && !right.is_empty() && !right.contains(' '))

@@ -18,13 +18,13 @@ pub(crate) struct Piece {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Merge {
     /// Lower comes first; among equals the leftmost pair does.
-    pub(crate) order: u64,
+    pub(crate) order: u32,
     pub(crate) id: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Candidate {
-    order: u64,
+    order: u32,
     left: usize,
     right: usize,
     right_end: usize,
@@ -135,7 +135,7 @@ mod tests {
     use super::{Merge, Merger, Piece};
 
     /// Merges a text's bytes with rules `(left, right, order)`; tokens are the spans themselves.
-    fn check(text: &str, rules: &[(&str, &str, u64)], expect: &[&str]) {
+    fn check(text: &str, rules: &[(&str, &str, u32)], expect: &[&str]) {
         let pieces = (0..text.len()).map(|start| Piece {
             start,
             end: start + 1,

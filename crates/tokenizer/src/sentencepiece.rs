@@ -124,7 +124,7 @@ impl SentencePiece {
 }
 
 /// Maps a score to a number that is lower the higher the score is, with the bits of a float read as an ordered integer.
-fn order_of(score: f32) -> u64 {
+fn order_of(score: f32) -> u32 {
     // Adding zero turns the negative zero into the positive one: they are equal as scores.
     let bits = (score + 0.0).to_bits();
     let ascending = if bits >> 31 == 0 {
@@ -132,7 +132,7 @@ fn order_of(score: f32) -> u64 {
     } else {
         !bits
     };
-    u64::from(!ascending)
+    !ascending
 }
 
 #[cfg(test)]
