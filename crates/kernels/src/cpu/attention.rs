@@ -11,6 +11,10 @@ use super::{Own, Scratch};
 
 /// Positions of a sequence that are attended to together, or as many more as make whole blocks.
 const CHUNK: usize = 128;
+/// Units for each thread from which on query heads go together that share a key-value head: one unit more or less is a quarter at most.
+const EVEN_UNITS: usize = 4;
+/// Units for each thread from which on no unit's chunks are shared.
+const MANY_UNITS: usize = 8;
 /// What a partial result has behind its values, see [`Unit`].
 const N_STATS: usize = 2;
 
@@ -51,12 +55,64 @@ pub fn attention(
     scratch: &mut Scratch,
     y: &mut [f32],
 ) {
+    check(q, k_cache, v_cache, step, config, y.len());
     let AttentionConfig {
         n_heads,
         n_kv_heads,
         head_dim,
         block_tokens,
-        scale,
+        ..
+    } = config;
+    let blocks_per_chunk = CHUNK.div_ceil(block_tokens);
+    let longest = step.rows().map(|row| row.position + 1).max().unwrap_or(0);
+    let most_chunks = longest.div_ceil(blocks_per_chunk * block_tokens);
+    let n_positions: usize = step.rows().map(|row| row.position + 1).sum();
+    // Scores and weights take about as long as the multiplications.
+    let work = n_positions.saturating_mul(4 * n_heads * head_dim);
+    let n_parts = share::n_parts(step.n_rows() * n_heads * most_chunks, work);
+    // Query heads that share a key-value head read it one after the other, which keeps it near; but where that leaves threads unequal shares, each
+    // head is one of its own.
+    let n_shared = step.n_rows() * n_kv_heads * most_chunks;
+    let heads_per_unit = if n_parts < 2 || share::has_each(n_shared, EVEN_UNITS) {
+        n_heads / n_kv_heads
+    } else {
+        1
+    };
+    let units = Units {
+        q,
+        k_cache,
+        v_cache,
+        step,
+        config,
+        heads_per_unit,
+        blocks_per_chunk,
+    };
+    let n_units = units.len();
+    if n_parts <= n_units || share::has_each(n_units, MANY_UNITS) {
+        units.attend(n_parts.min(n_units), &mut scratch.own, y);
+    } else {
+        let n_parts = n_parts.min(n_units * most_chunks);
+        units.attend_in_chunks(n_parts, most_chunks, scratch, y);
+    }
+}
+
+/// Holds operands against each other. A function of its own, as are those that it is followed by: browsers' compilers take long for long ones, beside the
+/// first tokens of a page.
+#[inline(never)]
+fn check(
+    q: &[f32],
+    k_cache: &[f32],
+    v_cache: &[f32],
+    step: &StepRows<'_>,
+    config: AttentionConfig,
+    n_outputs: usize,
+) {
+    let AttentionConfig {
+        n_heads,
+        n_kv_heads,
+        head_dim,
+        block_tokens,
+        ..
     } = config;
     assert!(
         n_kv_heads > 0 && n_heads.is_multiple_of(n_kv_heads),
@@ -68,17 +124,15 @@ pub fn attention(
     );
     let (q_width, kv_width) = (n_heads * head_dim, n_kv_heads * head_dim);
     assert!(
-        q.len() == step.n_rows() * q_width && y.len() == q.len(),
-        "{} queries, {} outputs, {step:?}",
+        q.len() == step.n_rows() * q_width && n_outputs == q.len(),
+        "{} queries, {n_outputs} outputs, {step:?}",
         q.len(),
-        y.len()
     );
     assert!(
         k_cache.len() == v_cache.len() && k_cache.len().is_multiple_of(kv_width),
         "{} cached keys",
         k_cache.len()
     );
-
     let n_blocks = k_cache.len() / kv_width / block_tokens;
     for row in step.rows() {
         let blocks = step.blocks(row, block_tokens);
@@ -87,81 +141,109 @@ pub fn attention(
             "a block past the {n_blocks} of the cache"
         );
     }
-    let blocks_per_chunk = CHUNK.div_ceil(block_tokens);
-    let longest = step.rows().map(|row| row.position + 1).max().unwrap_or(0);
-    let most_chunks = longest.div_ceil(blocks_per_chunk * block_tokens);
-    let n_positions: usize = step.rows().map(|row| row.position + 1).sum();
-    // Scores and weights take about as long as the multiplications.
-    let work = n_positions.saturating_mul(4 * q_width);
-    let n_parts = share::n_parts(step.n_rows() * n_heads * most_chunks, work);
-    // Query heads that share a key-value head read it one after the other, which keeps it near; but where that leaves threads unequal shares, each
-    // head is one of its own.
-    let n_shared = step.n_rows() * n_kv_heads * most_chunks;
-    let heads_per_unit = if n_parts < 2 || share::shares_are_even(n_shared) {
-        n_heads / n_kv_heads
-    } else {
-        1
-    };
-    let units_per_row = n_heads / heads_per_unit;
-    let unit_width = heads_per_unit * head_dim;
-    let unit = |unit: usize| {
-        let row = step.row(unit / units_per_row);
-        let kv_head = unit % units_per_row * n_kv_heads / units_per_row;
-        Unit {
-            q: &q[unit * unit_width..][..unit_width],
-            k_cache,
-            v_cache,
+}
+
+/// The operands, cut into units: heads of a row.
+struct Units<'a> {
+    q: &'a [f32],
+    k_cache: &'a [f32],
+    v_cache: &'a [f32],
+    step: &'a StepRows<'a>,
+    config: AttentionConfig,
+    heads_per_unit: usize,
+    blocks_per_chunk: usize,
+}
+
+impl Units<'_> {
+    fn len(&self) -> usize {
+        self.step.n_rows() * self.per_row()
+    }
+
+    fn per_row(&self) -> usize {
+        self.config.n_heads / self.heads_per_unit
+    }
+
+    /// Values of a unit, in `q` and in the outputs.
+    fn width(&self) -> usize {
+        self.heads_per_unit * self.config.head_dim
+    }
+
+    fn unit(&self, unit: usize) -> Unit<'_> {
+        let AttentionConfig {
+            n_kv_heads,
+            head_dim,
+            block_tokens,
             scale,
-            blocks_per_chunk,
+            ..
+        } = self.config;
+        let (per_row, width) = (self.per_row(), self.width());
+        let row = self.step.row(unit / per_row);
+        Unit {
+            q: &self.q[unit * width..][..width],
+            k_cache: self.k_cache,
+            v_cache: self.v_cache,
+            scale,
+            blocks_per_chunk: self.blocks_per_chunk,
             head: Head {
-                blocks: step.blocks(row, block_tokens),
+                blocks: self.step.blocks(row, block_tokens),
                 block_tokens,
                 n_positions: row.position + 1,
                 n_kv_heads,
-                kv_head,
+                kv_head: unit % per_row * n_kv_heads / per_row,
                 head_dim,
             },
         }
-    };
-    let n_units = step.n_rows() * units_per_row;
-    let n_parts = n_parts.min(n_units * most_chunks);
-    let Scratch { partials, own, .. } = scratch;
+    }
 
-    if n_parts <= n_units {
-        share::units(n_parts, y, unit_width, own, |units, y, own| {
-            for (i, y) in units.zip(y.chunks_exact_mut(unit_width)) {
-                unit(i).attend(own, y);
+    /// Threads share the units.
+    #[inline(never)]
+    fn attend(&self, n_parts: usize, own: &mut Own, y: &mut [f32]) {
+        let width = self.width();
+        share::units(n_parts, y, width, own, |units, y, own| {
+            for (i, y) in units.zip(y.chunks_exact_mut(width)) {
+                self.unit(i).attend(own, y);
             }
         });
-        return;
     }
-    // Few units, as of a single token: threads share their chunks.
-    let partial_len = heads_per_unit * (head_dim + N_STATS);
-    partials.clear();
-    partials.resize(n_units * most_chunks * partial_len, 0.0);
-    share::units(
-        n_parts,
-        partials,
-        partial_len,
-        own,
-        |places, partials, own| {
-            for (place, partial) in places.zip(partials.chunks_exact_mut(partial_len)) {
-                let (i, chunk) = (place / most_chunks, place % most_chunks);
-                let unit = unit(i);
-                if chunk < unit.n_chunks() {
-                    unit.attend_to_chunk(chunk, &mut own.scores, partial);
+
+    /// Units are few, as of a single token: threads share their chunks, of which none has more than `most_chunks`.
+    #[inline(never)]
+    fn attend_in_chunks(
+        &self,
+        n_parts: usize,
+        most_chunks: usize,
+        scratch: &mut Scratch,
+        y: &mut [f32],
+    ) {
+        let Scratch { partials, own, .. } = scratch;
+        let head_dim = self.config.head_dim;
+        let partial_len = self.heads_per_unit * (head_dim + N_STATS);
+        partials.clear();
+        partials.resize(self.len() * most_chunks * partial_len, 0.0);
+        share::units(
+            n_parts,
+            partials,
+            partial_len,
+            own,
+            |places, partials, own| {
+                for (place, partial) in places.zip(partials.chunks_exact_mut(partial_len)) {
+                    let (i, chunk) = (place / most_chunks, place % most_chunks);
+                    let unit = self.unit(i);
+                    if chunk < unit.n_chunks() {
+                        unit.attend_to_chunk(chunk, &mut own.scores, partial);
+                    }
                 }
+            },
+        );
+        let units = partials.chunks_exact_mut(most_chunks * partial_len);
+        for ((i, partials), y) in units.enumerate().zip(y.chunks_exact_mut(self.width())) {
+            let (total, others) = partials.split_at_mut(partial_len);
+            let others = others.chunks_exact(partial_len);
+            for other in others.take(self.unit(i).n_chunks() - 1) {
+                add_partial(total, other, head_dim);
             }
-        },
-    );
-    let units = partials.chunks_exact_mut(most_chunks * partial_len);
-    for ((i, partials), y) in units.enumerate().zip(y.chunks_exact_mut(unit_width)) {
-        let (total, others) = partials.split_at_mut(partial_len);
-        let others = others.chunks_exact(partial_len);
-        for other in others.take(unit(i).n_chunks() - 1) {
-            add_partial(total, other, head_dim);
+            finish(total, head_dim, y);
         }
-        finish(total, head_dim, y);
     }
 }
 
@@ -401,4 +483,46 @@ fn dots<const N: usize>(q: &[f32], keys: [&[f32]; N]) -> [f32; N] {
             .fold(*product, |sum, (q, k)| sum + q * k);
     }
     products
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_that_are_shared_give_the_same_bits() {
+        let config = AttentionConfig {
+            n_heads: 4,
+            n_kv_heads: 2,
+            head_dim: 8,
+            block_tokens: 64,
+            scale: 0.3,
+        };
+        let values = |n: usize, factor: f32| -> Vec<f32> {
+            (0..n).map(|i| (i as f32 * factor).sin()).collect()
+        };
+        let (k_cache, v_cache) = (values(6 * 64 * 16, 0.37), values(6 * 64 * 16, 0.11));
+        let q = values(2 * 32, 0.77);
+        // Three chunks of positions, and one.
+        let words = [[0, 300, 0, 8], [0, 10, 0, 9]].concat();
+        let words = [words, vec![5, 1, 0, 4, 2]].concat();
+        let step = &StepRows::new(&words, 2);
+        for heads_per_unit in [1, 2] {
+            let units = Units {
+                q: &q,
+                k_cache: &k_cache,
+                v_cache: &v_cache,
+                step,
+                config,
+                heads_per_unit,
+                blocks_per_chunk: 2,
+            };
+            let (mut whole, mut in_chunks) = (vec![0.0; 64], vec![0.0; 64]);
+            units.attend(1, &mut Own::default(), &mut whole);
+            units.attend_in_chunks(1, 3, &mut Scratch::default(), &mut in_chunks);
+            assert!(whole.iter().all(|y| *y != 0.0));
+            let bits = |y: &[f32]| y.iter().map(|y| y.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&whole), bits(&in_chunks), "{heads_per_unit} heads");
+        }
+    }
 }

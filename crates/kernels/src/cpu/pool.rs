@@ -1,10 +1,11 @@
 //! The threads that share the work of one kernel: a fork-join pool.
 //!
-//! A job is a number of chunks and a function that does one of them. Whoever calls [`Pool::run`] puts the job where the helpers see it,
+//! A job is a number of chunks and a function that does some neighbouring ones. Whoever calls [`Pool::run`] puts the job where the helpers see it,
 //! takes chunks itself, and returns when all are done. Nothing is allocated and no lock is taken for a job.
 //!
 //! Each thread has a section of the chunks, neighbours of each other, so that it reads memory onwards and shares no line of the cache with another
-//! for most of the time. It claims them one at a time; when its own are gone it claims those of others, so that a slow core takes fewer.
+//! for most of the time. It claims them from the first on, a quarter of what is left at a time: many at first, and single ones in the end, so that all
+//! threads come to an end together. When its own are gone it claims those of others, from their last on: a slow core, or one that was woken late, takes fewer.
 //!
 //! Threads are not started here: natively tests do, and in a browser the package starts workers that call [`serve`]. Without helpers, or
 //! while another job runs, a job is a plain loop.
@@ -31,6 +32,15 @@ const LOOKS: u32 = 20_000;
 /// In [`Pool::unfinished`]: a thread failed at its chunk.
 const FAILED: u32 = 1 << 31;
 
+/// In [`Pool::unfinished`]: the caller sleeps, or is about to, until the last chunk is given back.
+const IS_AWAITED: u32 = 1 << 30;
+
+/// In [`Pool::unfinished`]: how many chunks are not given back yet.
+const COUNT: u32 = IS_AWAITED - 1;
+
+/// A thread claims one of so many of the chunks that are left at a time.
+const CLAIMS: u32 = 4;
+
 /// The pool of this process or module.
 static POOL: Pool = Pool::new();
 
@@ -55,9 +65,9 @@ pub fn abandon() {
     POOL.abandon();
 }
 
-/// Runs `chunk` for each of `0..n_chunks`, on all threads of this process's pool.
-pub(super) fn run(n_chunks: usize, chunk: &(dyn Fn(usize) + Sync)) {
-    POOL.run(n_chunks, chunk);
+/// Runs `chunks` for ranges that are `0..n_chunks` together, on all threads of this process's pool.
+pub(super) fn run(n_chunks: usize, chunks: &(dyn Fn(Range<usize>) + Sync)) {
+    POOL.run(n_chunks, chunks);
 }
 
 /// A number of threads and the job that they have in hand.
@@ -70,7 +80,7 @@ struct Pool {
     job: AtomicPtr<Job<'static>>,
     /// How many jobs there have been: what helpers without work look at.
     n_jobs: OwnLine<AtomicU32>,
-    /// Chunks that are not given back yet, and [`FAILED`].
+    /// [`COUNT`], [`FAILED`] and [`IS_AWAITED`].
     unfinished: OwnLine<AtomicU32>,
     /// The caller's, then the helpers'.
     sections: [OwnLine<Section>; MAX_HELPERS + 1],
@@ -78,7 +88,7 @@ struct Pool {
 
 /// What a caller wants done.
 struct Job<'a> {
-    chunk: &'a (dyn Fn(usize) + Sync),
+    chunks: &'a (dyn Fn(Range<usize>) + Sync),
     caller: Thread,
 }
 
@@ -86,27 +96,44 @@ struct Job<'a> {
 #[repr(align(128))]
 struct OwnLine<T>(T);
 
-/// Neighbouring chunks, of which the first is the next to be claimed: it in the lower half, their end in the upper.
+/// Neighbouring chunks that nobody has claimed: the first in the lower half, the end in the upper.
 struct Section(AtomicU64);
 
 impl Section {
     /// Offers chunks, and with them all that was written before.
     fn offer(&self, chunks: Range<usize>) {
-        let bounds = (chunks.end as u64) << 32 | chunks.start as u64;
-        self.0.store(bounds, Ordering::Release);
+        self.0.store(bounds_of(&chunks), Ordering::Release);
     }
 
-    fn claim(&self) -> Option<usize> {
-        let next = |bounds: u64| (bounds as u32 != (bounds >> 32) as u32).then_some(bounds + 1);
-        let claimed = (self.0).fetch_update(Ordering::Acquire, Ordering::Relaxed, next);
-        claimed.ok().map(|bounds| bounds as u32 as usize)
+    /// Claims some of what is left: the first ones, or for thieves the last.
+    fn claim(&self, is_thief: bool) -> Option<Range<usize>> {
+        let mut claimed = 0..0;
+        let rest = |bounds: u64| {
+            let Range { start, end } = range_of(bounds);
+            let n = (end - start).div_ceil(CLAIMS as usize);
+            let (own, rest) = match is_thief {
+                false => (start..start + n, start + n..end),
+                true => (end - n..end, start..end - n),
+            };
+            claimed = own;
+            (n > 0).then(|| bounds_of(&rest))
+        };
+        let changed = (self.0).fetch_update(Ordering::Acquire, Ordering::Relaxed, rest);
+        changed.ok().map(|_| claimed)
     }
 
     /// Claims all that is left; returns how many they are.
     fn claim_all(&self) -> u32 {
-        let bounds = self.0.swap(0, Ordering::Acquire);
-        (bounds >> 32) as u32 - bounds as u32
+        range_of(self.0.swap(0, Ordering::Acquire)).len() as u32
     }
+}
+
+fn bounds_of(chunks: &Range<usize>) -> u64 {
+    (chunks.end as u64) << 32 | chunks.start as u64
+}
+
+fn range_of(bounds: u64) -> Range<usize> {
+    bounds as u32 as usize..(bounds >> 32) as usize
 }
 
 impl Pool {
@@ -151,19 +178,21 @@ impl Pool {
         let n_held = HELD.take();
         if n_held > 0 {
             // SAFETY: this thread died of a chunk that it had claimed and has not given back.
-            let caller = unsafe { self.job() }.caller.clone();
-            self.give_back(n_held, FAILED, &caller);
+            unsafe { self.give_back(n_held, true) };
         }
     }
 
-    fn run(&self, n_chunks: usize, chunk: &(dyn Fn(usize) + Sync)) {
+    fn run(&self, n_chunks: usize, chunks: &(dyn Fn(Range<usize>) + Sync)) {
         let n_helpers = self.n_helpers();
-        if n_chunks < 2 || n_helpers == 0 || self.is_taken.swap(true, Ordering::Acquire) {
-            return (0..n_chunks).for_each(chunk);
+        if n_chunks == 0 {
+            return;
         }
-        let n_unfinished = u32::try_from(n_chunks).ok().filter(|n| n & FAILED == 0);
+        if n_chunks < 2 || n_helpers == 0 || self.is_taken.swap(true, Ordering::Acquire) {
+            return chunks(0..n_chunks);
+        }
+        let n_unfinished = u32::try_from(n_chunks).ok().filter(|&n| n <= COUNT);
         let job = Job {
-            chunk,
+            chunks,
             caller: thread::current(),
         };
         // From here on the job must not go away before its chunks are done, not even by a panic.
@@ -189,18 +218,14 @@ impl Pool {
     /// its first, unoptimised code for a function only where that is called anew, and [`serve`] never is.
     #[inline(never)]
     fn work(&self, place: usize) {
-        let mut stay = Stay {
-            pool: self,
-            caller: None,
-        };
+        let _stay = Stay(self);
         let (before, from_own_on) = self.sections[..=self.n_helpers()].split_at(place);
-        for section in from_own_on.iter().chain(before) {
-            while let Some(chunk) = section.0.claim() {
-                HELD.set(HELD.get() + 1);
-                // SAFETY: a chunk was claimed and is not given back yet.
+        for (i, section) in from_own_on.iter().chain(before).enumerate() {
+            while let Some(claimed) = section.0.claim(i > 0) {
+                HELD.set(HELD.get() + claimed.len() as u32);
+                // SAFETY: chunks were claimed and are not given back yet.
                 let job = unsafe { self.job() };
-                stay.caller.get_or_insert_with(|| job.caller.clone());
-                (job.chunk)(chunk);
+                (job.chunks)(claimed);
             }
         }
     }
@@ -216,30 +241,47 @@ impl Pool {
         unsafe { &*self.job.load(Ordering::Relaxed) }
     }
 
-    /// Counts chunks as done, or with [`FAILED`] one of them as failed, and wakes the caller after the last ones. The job may be gone then.
-    fn give_back(&self, n_chunks: u32, failed: u32, caller: &Thread) {
-        let unfinished = &self.unfinished.0;
-        if failed != 0 {
-            unfinished.fetch_or(failed, Ordering::Relaxed);
-        }
-        if unfinished.fetch_sub(n_chunks, Ordering::AcqRel) & !FAILED == n_chunks {
-            caller.unpark();
+    /// Counts chunks as done, of which one failed if it `has_failed`, and wakes the caller after the last ones if it sleeps. The job may be gone then.
+    ///
+    /// # Safety
+    /// The calling thread has claimed these chunks and not given them back.
+    unsafe fn give_back(&self, n_chunks: u32, has_failed: bool) {
+        let failed = if has_failed { FAILED } else { 0 };
+        let mut sleeper: Option<Thread> = None;
+        let mut state = self.unfinished.0.load(Ordering::Relaxed);
+        let is_last = loop {
+            if state & IS_AWAITED != 0 && sleeper.is_none() {
+                // While the job is there for certain; who calls is seldom asleep, and threads would pull at its count for nothing.
+                // SAFETY: the caller's.
+                sleeper = Some(unsafe { self.job() }.caller.clone());
+            }
+            let new = (state - n_chunks) | failed;
+            let exchanged = self.unfinished.0.compare_exchange_weak(
+                state,
+                new,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            );
+            match exchanged {
+                Ok(_) => break new & COUNT == 0,
+                Err(other) => state = other,
+            }
+        };
+        if let Some(sleeper) = sleeper.filter(|_| is_last) {
+            sleeper.unpark();
         }
     }
 }
 
 /// A thread's part in a job. What it claimed it gives back all at once, when it leaves.
-struct Stay<'a> {
-    pool: &'a Pool,
-    /// Its own handle, for the job may be gone when chunks are given back; none before the first was claimed.
-    caller: Option<Thread>,
-}
+struct Stay<'a>(&'a Pool);
 
 impl Drop for Stay<'_> {
     fn drop(&mut self) {
-        if let Some(caller) = &self.caller {
-            let failed = if thread::panicking() { FAILED } else { 0 };
-            self.pool.give_back(HELD.take(), failed, caller);
+        let n_held = HELD.take();
+        if n_held > 0 {
+            // SAFETY: they were counted as they were claimed.
+            unsafe { self.0.give_back(n_held, thread::panicking()) };
         }
     }
 }
@@ -259,8 +301,14 @@ impl Drop for Turn<'_> {
         let mut looks = 0;
         let state = loop {
             let state = unfinished.load(Ordering::Acquire);
-            if state & !FAILED == 0 {
+            if state & COUNT == 0 {
                 break state;
+            }
+            if looks == LOOKS {
+                // Whoever gives back the last chunks from here on sees it.
+                unfinished.fetch_or(IS_AWAITED, Ordering::Relaxed);
+                looks += 1;
+                continue;
             }
             pause(&mut looks);
         };
@@ -316,8 +364,10 @@ mod tests {
     /// Runs a job and says how often each chunk was done.
     fn counts(pool: &Pool, n_chunks: usize) -> Vec<u32> {
         let counts: Vec<_> = (0..n_chunks).map(|_| AtomicU32::new(0)).collect();
-        pool.run(n_chunks, &|chunk| {
-            counts[chunk].fetch_add(1, Ordering::Relaxed);
+        pool.run(n_chunks, &|chunks| {
+            for count in &counts[chunks] {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
         });
         counts.into_iter().map(AtomicU32::into_inner).collect()
     }
@@ -407,7 +457,7 @@ mod tests {
         let result = thread::scope(|scope| {
             // As a WebAssembly instance that traps in a chunk: nothing of it is unwound.
             scope.spawn(|| {
-                while pool.sections[1].0.claim().is_none() {
+                while pool.sections[1].0.claim(false).is_none() {
                     thread::yield_now();
                 }
                 arrived.store(true, Ordering::Relaxed);

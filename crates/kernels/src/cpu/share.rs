@@ -9,29 +9,29 @@ use std::slice;
 
 use super::{Own, pool};
 
-/// Multiplications, or what takes as long, below which a part is not worth handing over: some microseconds.
-const MIN_WORK: usize = 1 << 15;
+/// Multiplications, or what takes as long, that are worth sharing: some microseconds.
+const MIN_WORK: usize = 1 << 16;
 
-/// Parts for each thread: more than one, so that a core that is slow or busy with other things takes fewer.
-const PARTS_PER_THREAD: usize = 8;
-
-/// Units for each thread from which on shares are even: one unit more or less is a quarter at most.
-const EVEN_UNITS_PER_THREAD: usize = 4;
+/// The same of a part at least.
+const MIN_PART: usize = 1 << 13;
 
 /// Into how many parts a result of `n_units` is best cut, whose computation takes as long as `work` multiplications.
 pub(super) fn n_parts(n_units: usize, work: usize) -> usize {
     match pool::n_threads() {
         1 => 1,
-        n_threads => (n_threads * PARTS_PER_THREAD)
-            .min(work / MIN_WORK)
-            .min(n_units)
-            .max(1),
+        _ if work < MIN_WORK => 1,
+        _ => n_units.min(work / MIN_PART).max(1),
     }
 }
 
-/// Whether threads have about as much to do each when they share `n_units` that take equally long.
-pub(super) fn shares_are_even(n_units: usize) -> bool {
-    n_units >= EVEN_UNITS_PER_THREAD * pool::n_threads()
+/// The units of some neighbouring parts, one at least of `n_parts`.
+fn units_of(parts: Range<usize>, n_parts: usize, n_units: usize) -> Range<usize> {
+    pool::part(parts.start, n_parts, n_units).start..pool::part(parts.end - 1, n_parts, n_units).end
+}
+
+/// Whether threads that share `n_units` have so many each, so that one more or less is no great part of them.
+pub(super) fn has_each(n_units: usize, n_each: usize) -> bool {
+    n_units >= n_each * pool::n_threads()
 }
 
 /// Fills `y`, which is whole units of `unit_len` values, in `n_parts` parts: `fill` gets a range of units, their values, and the room of the
@@ -48,8 +48,8 @@ pub(super) fn units(
         return fill(0..n_units, y, own);
     }
     let start = Start::of(y);
-    pool::run(n_parts, &|part| {
-        let range = pool::part(part, n_parts, n_units);
+    pool::run(n_parts, &|parts| {
+        let range = units_of(parts, n_parts, n_units);
         // SAFETY: the ranges of parts are disjoint and within the units of `y`, which is borrowed until `run` returns, and `run` has
         // each part filled once.
         let y = unsafe { start.slice(range.start * unit_len, range.len() * unit_len) };
@@ -80,8 +80,8 @@ pub(super) fn columns(
         return part(0..width, own);
     }
     let n_units = width.div_ceil(unit);
-    pool::run(n_parts, &|i| {
-        let units = pool::part(i, n_parts, n_units);
+    pool::run(n_parts, &|parts| {
+        let units = units_of(parts, n_parts, n_units);
         with_own(|own| part(units.start * unit..width.min(units.end * unit), own));
     });
 }
@@ -157,6 +157,20 @@ fn with_own<T>(f: impl FnOnce(&mut Own) -> T) -> T {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn neighbouring_parts_have_neighbouring_units() {
+        for (n_parts, n_units) in [(1, 1), (2, 5), (3, 3), (7, 30), (16, 36)] {
+            for cut in 1..n_parts {
+                let (before, after) = (0..cut, cut..n_parts);
+                let [before, after] =
+                    [before, after].map(|parts| units_of(parts, n_parts, n_units));
+                assert_eq!((before.start, after.end), (0, n_units));
+                assert_eq!(before.end, after.start, "{n_parts} parts of {n_units}");
+                assert!(!before.is_empty() && !after.is_empty());
+            }
+        }
+    }
 
     #[test]
     fn parts_cover_every_value_once() {
