@@ -113,7 +113,8 @@ async function peakBytes(browser, page, memory) {
   });
   const after = (await processes()).filter(({ id, cpuTime }) => peaks.has(id) && cpuTime - (before.get(id) ?? cpuTime) > 0.3);
   const own = after.filter(({ type }) => type === "renderer");
-  const gpu = (await processes()).filter(({ id, type }) => peaks.has(id) && type === "GPU");
+  const gpu = (await processes()).filter(({ id, type }) => memory.gpus.has(id) && type === "GPU");
+  if (memory.gpus.size !== 1) throw new Error(`the GPU's process was another: ${[...memory.gpus]}`);
   if (own.length !== 1 || gpu.length !== 1) throw new Error(`which is the page's process? ${JSON.stringify({ peaks: [...peaks], after })}`);
   return peaks.get(own[0].id) + peaks.get(gpu[0].id);
 }
@@ -124,15 +125,23 @@ const WATCH_MILLIS = 10;
 const LOOKS_PER_LIST = 10;
 
 /**
- * Watches the memory of a browser's processes. `stop()` gives the most bytes that each has held, by its id.
+ * Watches the memory of a browser's processes. `stop()` gives the most bytes that each has held, by its id; `gpus` are those that were the GPU's.
  *
  * Linux keeps a high-water mark, which misses no peak however short, but Chromium sets it back for its own statistics, some seconds after a start:
  * the mark that is found at the end can be 120 MB below the peak.
  */
 function watchMemory(browser) {
   const peaks = new Map();
-  const look = async (id) => peaks.set(id, Math.max(peaks.get(id) ?? 0, await highWaterBytes(id)));
-  const list = async () => (await processesOf(browser)).filter(({ type }) => type === "renderer" || type === "GPU").map(({ id }) => id);
+  const gpus = new Set();
+  const look = async (id) => {
+    const bytes = await highWaterBytes(id);
+    peaks.set(id, Math.max(peaks.get(id) ?? 0, bytes));
+  };
+  const list = async () => {
+    const found = (await processesOf(browser)).filter(({ type }) => type === "renderer" || type === "GPU");
+    for (const { id, type } of found) if (type === "GPU") gpus.add(id);
+    return found.map(({ id }) => id);
+  };
   let isStopped = false;
   const watch = async () => {
     for (let looks = 0, ids = []; !isStopped; looks += 1) {
@@ -145,6 +154,7 @@ function watchMemory(browser) {
   // Whoever stops it hears of a failure; until then nobody waits for it.
   watching.catch(() => {});
   return {
+    gpus,
     stop: async () => {
       isStopped = true;
       await Promise.all([...(await list()), ...peaks.keys()].map(look));

@@ -63,3 +63,26 @@ for (const [what, fields] of REQUESTS) {
     console.log(`# ${JSON.stringify(last)}`);
   });
 }
+
+test("kernels are compiled while the model loads", async () => {
+  const page = await browser.newPage(`${server.url}/`);
+  const [loaded, completed] = await page.evaluate(async () => {
+    const cinder = new globalThis.cinderlm.Cinder({ device: "webgpu", workerUrl: "/page/steps-worker.mjs", models: [{ id: "m", url: "/model.gguf" }] });
+    const channel = new BroadcastChannel("gpu-steps");
+    const nPipelines = () =>
+      new Promise((resolve) => {
+        channel.onmessage = ({ data }) => data.nPipelines !== undefined && resolve(data.nPipelines);
+        channel.postMessage("pipelines?");
+      });
+    await cinder.load("m");
+    const loaded = await nPipelines();
+    await cinder.complete({ model: "m", prompt: "The hearth was cold, and nobody had lit a fire since", max_tokens: 4, temperature: 0 });
+    const counts = [loaded, await nPipelines()];
+    channel.close();
+    await cinder.dispose();
+    return counts;
+  });
+  assert.ok(loaded >= 8, `${loaded} kernels were ready`);
+  // The prompt's last row is picked, a token is drawn, and handed to the next step.
+  assert.ok(completed - loaded <= 3, `${completed - loaded} kernels more were compiled for a first text`);
+});

@@ -1,9 +1,12 @@
 // Counts what the GPU is given to do between two answers that are read from it, by wrapping WebGPU's own methods, apart from the package's own
-// count of the same. Everybody who listens on the channel "gpu-steps" is told after each answer.
+// count of the same. Everybody who listens on the channel "gpu-steps" is told after each answer; who asks "pipelines?" there is told how many
+// were created since the start.
 const channel = new BroadcastChannel("gpu-steps");
 const fresh = () => ({ dispatches: 0, submits: 0, createdObjects: 0, readbackBytes: 0, bound: [] });
 const bindings = new WeakMap();
 let step = fresh();
+let nPipelines = 0;
+channel.addEventListener("message", ({ data }) => data === "pipelines?" && channel.postMessage({ nPipelines }));
 
 function before(Class, names, note) {
   for (const name of names) {
@@ -16,6 +19,7 @@ function before(Class, names, note) {
 }
 
 before(GPUDevice, ["createBuffer", "createShaderModule", "createComputePipeline", "createComputePipelineAsync"], () => (step.createdObjects += 1));
+before(GPUDevice, ["createComputePipeline", "createComputePipelineAsync"], () => (nPipelines += 1));
 before(GPUComputePassEncoder, ["dispatchWorkgroups", "dispatchWorkgroupsIndirect"], () => (step.dispatches += 1));
 before(GPUComputePassEncoder, ["setBindGroup"], (_, [, group]) => step.bound.push(...bindings.get(group)));
 before(GPUQueue, ["submit"], () => (step.submits += 1));

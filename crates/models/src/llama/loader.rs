@@ -1,7 +1,7 @@
 //! Streams the tensors of a file to the device and builds the network from them.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
 use burn::tensor::{Device, Tensor};
@@ -13,6 +13,7 @@ use cinderlm_weights::{ByteSource, Interleave, PackError, PackedLayout, Packer};
 
 use super::config::LlamaConfig;
 use super::network::{DecoderLayer, Llama};
+use super::rehearsal::{LayerKind, Rehearsal};
 use super::stacks::{self, Stacks};
 use super::tensor_names::{GlobalPart, LinearPart, NormPart, Place, TensorShape};
 use crate::layers::{
@@ -85,24 +86,35 @@ fn pack_error(tensor: &TensorInfo, source: PackError) -> GgufError {
 #[derive(Debug)]
 pub(super) struct Parts {
     matrices: HashMap<Place, PackedMatrix>,
-    /// Norms and biases: small enough to wait in host memory until all are there.
+    /// Norms and biases: small enough to wait in host memory until the rest of their layer is there.
     vectors: HashMap<Place, Vec<f32>>,
+    /// Layers of which every tensor has been read, and has left the lists above.
+    layers: BTreeMap<usize, DecoderLayer>,
+    n_bytes: u64,
     device: Device,
 }
 
 impl Parts {
-    /// Reads every tensor of `plan`.
+    /// Reads every tensor of `plan`, and rehearses with the layers.
     pub(super) async fn read<S: ByteSource>(
         reader: &mut GgufReader<S>,
         plan: &[(Place, TensorShape)],
+        config: &LlamaConfig,
+        rehearsal: &mut Rehearsal,
         device: &Device,
         hooks: &mut impl LoadHooks,
     ) -> Result<Self, ModelError> {
         let mut parts = Self {
             matrices: HashMap::new(),
             vectors: HashMap::new(),
+            layers: BTreeMap::new(),
+            n_bytes: 0,
             device: device.clone(),
         };
+        let mut n_to_come = vec![0usize; config.n_layers];
+        for layer in plan.iter().filter_map(|(place, _)| place.layer()) {
+            n_to_come[layer] += 1;
+        }
         let matrices = (reader.header().tensors.iter().zip(plan))
             .filter(|(_, (_, shape))| matches!(shape, TensorShape::Matrix { .. }))
             .map(|(tensor, (place, _))| Ok((*place, matrix_layout(tensor, device)?)))
@@ -119,11 +131,23 @@ impl Parts {
                 TensorShape::Matrix { .. } => {
                     if let Some((owner, matrix)) = pacer.matrix(stream, *place, &mut stacks).await?
                     {
+                        parts.n_bytes += matrix.n_bytes();
                         parts.matrices.insert(owner, matrix);
                     }
                 }
                 TensorShape::Vector { .. } => {
-                    parts.vectors.insert(*place, pacer.vector(stream).await?);
+                    let values = pacer.vector(stream).await?;
+                    parts.n_bytes += 4 * values.len() as u64;
+                    parts.vectors.insert(*place, values);
+                }
+            }
+            if let Some(layer) = place.layer() {
+                n_to_come[layer] -= 1;
+                if n_to_come[layer] == 0 {
+                    let (kind, n_weights) = parts.kind(layer);
+                    let built = parts.decoder_layer(config, layer)?;
+                    rehearsal.layer(&built, kind, n_weights);
+                    parts.layers.insert(layer, built);
                 }
             }
         }
@@ -132,20 +156,30 @@ impl Parts {
 
     /// Bytes that the weights take on the device.
     pub(super) fn n_bytes(&self) -> u64 {
-        let matrices: u64 = self.matrices.values().map(PackedMatrix::n_bytes).sum();
-        let n_values: usize = self.vectors.values().map(Vec::len).sum();
-        matrices + 4 * n_values as u64
+        self.n_bytes
+    }
+
+    /// What decides the kernels of a layer that has been read, and how many weights it has.
+    fn kind(&self, layer: usize) -> (LayerKind, usize) {
+        let mut kind = LayerKind::new();
+        let mut n_weights = 0;
+        for part in LinearPart::ALL {
+            if let Some(matrix) = self.matrices.get(&Place::Weight(layer, part)) {
+                let has_bias = self.vectors.contains_key(&Place::Bias(layer, part));
+                kind.push((part, matrix.layout().format, has_bias));
+                n_weights += matrix.n_rows() * matrix.n_cols();
+            }
+        }
+        (kind, n_weights)
     }
 
     /// Builds the network.
     pub(super) fn into_network(mut self, config: &LlamaConfig) -> Result<Llama, ModelError> {
-        let layers = (0..config.n_layers)
-            .map(|layer| self.decoder_layer(config, layer))
-            .collect::<Result<_, _>>()?;
         let output = Place::Global(GlobalPart::Output);
         Ok(Llama {
             embedding: self.matrix(Place::Global(GlobalPart::Embedding))?,
-            layers,
+            // The plan has every tensor of each.
+            layers: std::mem::take(&mut self.layers).into_values().collect(),
             norm: self.norm(config, Place::Global(GlobalPart::Norm))?,
             output: self.matrices.remove(&output),
             rope: self.rope(config)?,

@@ -7,6 +7,7 @@ mod loader;
 mod model;
 mod network;
 mod recordings;
+mod rehearsal;
 mod rope;
 mod stacks;
 mod tensor_names;

@@ -15,6 +15,7 @@ use super::config::{Architecture, LlamaConfig};
 use super::loader::{self, Parts};
 use super::network::Llama;
 use super::recordings::{Recordable, Recordings};
+use super::rehearsal::Rehearsal;
 use super::tensor_names::{GlobalPart, Place};
 use crate::kv::{BLOCK_TOKENS, KvMemory, MAX_STEP_TOKENS, StepLimits, StepPlan};
 use crate::loading::CleanupOnDrop;
@@ -72,11 +73,14 @@ impl LlamaModel {
         info.kv_bytes_per_token = kv.block_bytes() / BLOCK_TOKENS as u64;
         let plan = loader::plan(&config, header, device)?;
         let cleanup = CleanupOnDrop(device.clone());
-        let parts = Parts::read(reader, &plan, device, hooks).await?;
+        let mut rehearsal = Rehearsal::new(&config, &info, device, profile);
+        let parts = Parts::read(reader, &plan, &config, &mut rehearsal, device, hooks).await?;
         info.weight_bytes = parts.n_bytes();
+        let network = parts.into_network(&config)?;
+        rehearsal.ends(&network);
         Ok(Self {
             info,
-            network: parts.into_network(&config)?,
+            network,
             kv,
             recordings: Recordings::default(),
             recorded_generation: 0,

@@ -113,7 +113,7 @@ impl NormPart {
 }
 
 impl LinearPart {
-    const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::Query,
         Self::Key,
         Self::Value,
@@ -167,6 +167,14 @@ impl Place {
         };
         // `blk.01` or `blk.+1` would be a second name for `blk.1`.
         (place.name() == name).then_some(place)
+    }
+
+    /// The layer that it belongs to, if it is of one.
+    pub(crate) fn layer(self) -> Option<usize> {
+        match self {
+            Self::Global(_) => None,
+            Self::Norm(layer, _) | Self::Weight(layer, _) | Self::Bias(layer, _) => Some(layer),
+        }
     }
 
     /// Its name in a file.
