@@ -112,11 +112,10 @@ async function peakBytes(browser, page, memory) {
     while (performance.now() < end);
   });
   const after = (await processes()).filter(({ id, cpuTime }) => peaks.has(id) && cpuTime - (before.get(id) ?? cpuTime) > 0.3);
-  const own = after.filter(({ type }) => type === "renderer");
-  const gpu = (await processes()).filter(({ id, type }) => memory.gpus.has(id) && type === "GPU");
-  if (memory.gpus.size !== 1) throw new Error(`the GPU's process was another: ${[...memory.gpus]}`);
-  if (own.length !== 1 || gpu.length !== 1) throw new Error(`which is the page's process? ${JSON.stringify({ peaks: [...peaks], after })}`);
-  return peaks.get(own[0].id) + peaks.get(gpu[0].id);
+  const own = after.filter(({ type }) => type === "renderer").map(({ id }) => id);
+  const gpus = [...memory.gpus];
+  if (own.length !== 1 || gpus.length !== 1) throw new Error(`which is the page's process, and the GPU's? ${JSON.stringify({ peaks: [...peaks], gpus, after })}`);
+  return peaks.get(own[0]) + peaks.get(gpus[0]);
 }
 
 /** Between two looks at the memory of processes. */

@@ -42,7 +42,7 @@ for (const name of BROWSERS) {
 
 /**
  * Sizes of the file that the page's process and the GPU's may hold besides what an empty page takes, each at its own time, while the file is downloaded and
- * stored, and while it is read from there. Reached on the CPU: 1.53 to 1.59 from a server and 1.50 to 1.54 from storage; on WebGPU 2.96 to 3.27 and 2.86.
+ * stored, and while it is read from there. Reached on the CPU: 1.53 to 1.63 from a server and 1.50 to 1.55 from storage; on WebGPU 2.96 to 3.27 and 2.84 to 2.88.
  * On WebGPU in software, which keeps buffers in the GPU process, 1 is the weights, 0.5 the module, 0.2 the page's and the worker's own, 0.3 Dawn's
  * staging buffers and heaps, 0.5 what SwiftShader's compiler makes, and the rest comes and goes while the module and kernels are compiled.
  */
