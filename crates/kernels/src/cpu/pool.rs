@@ -39,7 +39,7 @@ const IS_AWAITED: u32 = 1 << 30;
 const COUNT: u32 = IS_AWAITED - 1;
 
 /// A thread claims one of so many of the chunks that are left at a time.
-const CLAIMS: u32 = 4;
+const CLAIMS: usize = 4;
 
 /// The pool of this process or module.
 static POOL: Pool = Pool::new();
@@ -110,7 +110,7 @@ impl Section {
         let mut claimed = 0..0;
         let rest = |bounds: u64| {
             let Range { start, end } = range_of(bounds);
-            let n = (end - start).div_ceil(CLAIMS as usize);
+            let n = (end - start).div_ceil(CLAIMS);
             let (own, rest) = match is_thief {
                 false => (start..start + n, start + n..end),
                 true => (end - n..end, start..end - n),

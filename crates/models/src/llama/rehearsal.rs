@@ -57,11 +57,10 @@ impl Rehearsal {
         device: &Device,
         profile: Profile,
     ) -> Self {
-        let is_cpu = profile == Profile::cpu();
         Self {
             stage: Stage::new(config, info, device, profile).ok(),
             seen: HashSet::new(),
-            products_left: is_cpu.then_some(CPU_PRODUCTS),
+            products_left: is_cpu(profile).then_some(CPU_PRODUCTS),
         }
     }
 
@@ -99,6 +98,10 @@ impl Rehearsal {
     }
 }
 
+fn is_cpu(profile: Profile) -> bool {
+    profile == Profile::cpu()
+}
+
 impl Stage {
     fn new(
         config: &LlamaConfig,
@@ -124,7 +127,7 @@ impl Stage {
             Step::new(&rows, &tables, device)
         };
         // A GPU has other kernels for long contexts, which it compiles when a text comes to that.
-        let token = match profile == Profile::cpu() {
+        let token = match is_cpu(profile) {
             true => CONTEXT.min(info.context_length) - 1,
             false => n_prompt - 1,
         };
